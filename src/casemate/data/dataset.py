@@ -1,0 +1,142 @@
+"""`Dataset`: inputs, labels, classes and domain as one immutable value with a content hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from casemate.errors import UsageError
+from casemate.identity import digest_bytes, key
+
+if TYPE_CHECKING:
+    from casemate.data.domain import Domain
+
+__all__ = ["DataSource", "Dataset", "Split", "digest_arrays"]
+
+Split = Literal["train", "test"]
+
+
+class DataSource(Protocol):
+    """A frozen dataclass that says where data comes from; registered as "data"."""
+
+    def load(self, split: Split) -> Dataset:
+        """Return one split. Raises `UsageError` if it is not to be had or not well formed."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Inputs with labels; never copied or converted as a whole.
+
+    Attributes:
+        name: What it is, for people: "gtsrb/test".
+        inputs: (n, *shape), uint8 (then 0..255 spans the domain) or float32 in the domain; may be
+            a read-only memory map.
+        labels: (n,) int64 in [0, len(classes)).
+        classes: Class names by label; untrusted text.
+        domain: Shape, bounds and resolution of one input.
+        digest: Content hash; derived data sets get theirs from their parent's.
+        index: (m,) int64 rows of `inputs` and `labels` that belong to this view, or None for all.
+        groups: (n,) int64, samples that must stay on one side of a split (GTSRB tracks), or None.
+    """
+
+    name: str
+    inputs: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    domain: Domain
+    digest: str
+    index: Tensor | None = None
+    groups: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.inputs.dtype not in (torch.uint8, torch.float32):
+            raise UsageError(f"{self.name}: inputs are {self.inputs.dtype}, not uint8 or float32")
+        if tuple(self.inputs.shape[1:]) != self.domain.shape:
+            raise UsageError(
+                f"{self.name}: inputs of shape {tuple(self.inputs.shape[1:])} do not fit the "
+                f"domain's {self.domain.shape}"
+            )
+        if self.labels.shape != self.inputs.shape[:1] or self.labels.dtype != torch.int64:
+            raise UsageError(
+                f"{self.name}: {len(self.inputs)} inputs but labels of shape "
+                f"{tuple(self.labels.shape)} and type {self.labels.dtype}; give one int64 label each"
+            )
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise UsageError(
+                f"{self.name}: labels run from {int(self.labels.min())} to {int(self.labels.max())} "
+                f"but there are {len(self.classes)} classes"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels) if self.index is None else len(self.index)
+
+    @property
+    def targets(self) -> Tensor:
+        """(len(self),) int64 labels of this view."""
+        return self.labels if self.index is None else self.labels[self.index]
+
+    @property
+    def rows(self) -> Tensor:
+        """(len(self),) int64 rows of the underlying data: a sample's identity in every view."""
+        return torch.arange(len(self.labels)) if self.index is None else self.index
+
+    def batch(self, positions: Tensor | slice, *, device: torch.device | str = "cpu") -> Tensor:
+        """Return float32 inputs in the domain's units.
+
+        Args:
+            positions: Positions in this view, (b,) int64 or a slice.
+            device: Where to put them; 8-bit data travels as 8 bits.
+
+        Returns:
+            (b, *shape) float32, a new tensor.
+        """
+        rows = positions if self.index is None else self.index[positions]
+        raw = self.inputs[rows].to(device)
+        if raw.dtype == torch.uint8:
+            domain = self.domain
+            scaled = raw.to(torch.float32).div_(255.0)
+            if (domain.low, domain.high) != (0.0, 1.0):
+                scaled.mul_(domain.width).add_(domain.low)
+            return scaled
+        return raw.clone() if raw.data_ptr() == self.inputs.data_ptr() else raw
+
+    def select(self, positions: Tensor, *, how: object) -> Dataset:
+        """Return a view of some samples, without copying them.
+
+        Args:
+            positions: (m,) int64 positions in this view.
+            how: What made the selection, for the digest; anything `identity.key` takes.
+        """
+        rows = positions if self.index is None else self.index[positions]
+        return replace(self, index=rows, digest=key("select", self.digest, how))
+
+    def class_index(self, name: str | int) -> int:
+        """Return the label of a class given by name (case-insensitive) or by number.
+
+        Raises:
+            UsageError: If there is no such class.
+        """
+        from casemate.errors import did_you_mean  # noqa: PLC0415 - only for the message
+
+        if isinstance(name, int) or str(name).isdigit():
+            label = int(name)
+            if 0 <= label < len(self.classes):
+                return label
+            raise UsageError(f"{self.name}: class {label} is not in 0..{len(self.classes) - 1}")
+        folded = [c.casefold() for c in self.classes]
+        if name.casefold() in folded:
+            return folded.index(name.casefold())
+        raise UsageError(f'{self.name}: there is no class "{name}".{did_you_mean(name, self.classes)}')
+
+
+def digest_arrays(*arrays: Tensor) -> str:
+    """Return the content hash of tensors: types, shapes and bytes."""
+    chunks: list[bytes | memoryview] = []
+    for array in arrays:
+        plain = array.detach().cpu().contiguous()
+        chunks.append(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        chunks.append(memoryview(plain.view(torch.uint8).numpy() if plain.ndim else plain.numpy()).cast("B"))
+    return digest_bytes(*chunks)

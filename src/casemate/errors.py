@@ -1,0 +1,72 @@
+"""Errors, each with the exit code that the command line ends with.
+
+An error that the user can mend is one sentence that names the file, key and value and the
+remedy. Anything else that escapes is a defect of Casemate and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "AccessDeniedError",
+    "BudgetExceededError",
+    "CasemateError",
+    "ExitCode",
+    "StoreError",
+    "UsageError",
+    "did_you_mean",
+]
+
+
+class ExitCode(IntEnum):
+    """What `casemate` tells the shell."""
+
+    MET = 0
+    """The policy is met."""
+    VIOLATED = 1
+    """The policy is violated."""
+    USAGE = 2
+    """The configuration or the call is wrong."""
+    INCOMPLETE = 3
+    """A trial failed or was inconclusive."""
+
+
+class CasemateError(Exception):
+    """Base of all errors that Casemate raises on purpose."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
+class UsageError(CasemateError, ValueError):
+    """The user can mend this: the message names the file, key, value and remedy."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StoreError(CasemateError):
+    """The store cannot be read or written: busy, full, damaged or of another version."""
+
+    exit_code = ExitCode.USAGE
+
+
+class AccessDeniedError(UsageError):
+    """An attack declares more access than the target can give."""
+
+
+class BudgetExceededError(CasemateError):
+    """An access was asked for more than its budget."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean "…"?' for the nearest known word, or the list of what is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f' Did you mean "{near[0]}"?'
+    return f" Known: {', '.join(names)}." if names else ""

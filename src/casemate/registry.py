@@ -1,0 +1,112 @@
+"""One registry of everything that can be named in a campaign.
+
+Built-in plugins are listed by import path and loaded only when used, so that listing names costs
+no import of torch. Third parties join with an entry point in the group `casemate`, named
+"kind.name" ("attack.my-attack = my_package.my_module:MyAttack"). A broken third-party plugin warns
+and the rest works.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from casemate.errors import UsageError, did_you_mean
+
+__all__ = ["Kind", "get", "name_of", "names", "path_of"]
+
+Kind = Literal["attack", "defense", "model", "data"]
+
+_BUILT_IN: dict[Kind, dict[str, str]] = {
+    "attack": {
+        "fgsm": "casemate.inference.attacks.fgsm:FGSM",
+        "bim": "casemate.inference.attacks.pgd:BIM",
+        "pgd": "casemate.inference.attacks.pgd:PGD",
+        "lbfgs": "casemate.inference.attacks.lbfgs:LBFGS",
+        "uniform-noise": "casemate.inference.attacks.noise:UniformNoise",
+        "gaussian-noise": "casemate.inference.attacks.noise:GaussianNoise",
+    },
+    "defense": {
+        "neighborhood-average": "casemate.inference.defenses.averages:NeighborhoodAverage",
+        "radius-average": "casemate.inference.defenses.averages:RadiusAverage",
+        "median": "casemate.inference.defenses.median:Median",
+    },
+    "model": {
+        "lenet": "casemate.models.lenet:LeNet",
+        "vgg": "casemate.models.vgg:VGG",
+        "resnet": "casemate.models.resnet:ResNet",
+    },
+    "data": {
+        "digits": "casemate.data.digits:Digits",
+        "mnist": "casemate.data.mnist:MNIST",
+        "gtsrb": "casemate.data.gtsrb:GTSRB",
+        "folder": "casemate.data.folder:Folder",
+        "npz": "casemate.data.npz:Npz",
+    },
+}
+
+
+@cache
+def _table(kind: Kind) -> dict[str, str]:
+    table = dict(_BUILT_IN[kind])
+    for point in entry_points(group="casemate"):
+        point_kind, _, name = point.name.partition(".")
+        if point_kind != kind:
+            continue
+        if name in table:
+            warnings.warn(
+                f'plugin {point.value} is ignored: the {kind} "{name}" is already taken',
+                stacklevel=2,
+            )
+            continue
+        table[name] = point.value
+    return table
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names of this kind, built-in ones first, without importing them."""
+    return list(_table(kind))
+
+
+def path_of(kind: Kind, name: str) -> str:
+    """Return the import path "module:object" behind a name.
+
+    Raises:
+        UsageError: If there is no such name.
+    """
+    table = _table(kind)
+    if name not in table:
+        raise UsageError(f'there is no {kind} named "{name}".{did_you_mean(name, table)}')
+    return table[name]
+
+
+@cache
+def get(kind: Kind, name: str) -> Any:
+    """Return the class behind a name.
+
+    Raises:
+        UsageError: If there is no such name, or if a third party's plugin cannot be imported.
+    """
+    path = path_of(kind, name)
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        if name in _BUILT_IN[kind]:
+            raise
+        raise UsageError(
+            f'the {kind} "{name}" ({path}) cannot be imported: {error}; '
+            "reinstall or remove the package that provides it"
+        ) from error
+
+
+def name_of(kind: Kind, cls: type) -> str:
+    """Return the name under which a class is registered (the class name if it is not)."""
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    for name, known in _table(kind).items():
+        if known == path:
+            return name
+    return cls.__name__

@@ -1,0 +1,151 @@
+"""Figures with their uncertainty.
+
+Every rate in a report carries n and a 95 % interval; comparisons are paired and, when there are
+many, corrected. All functions work on plain numbers, so nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Measurement", "holm", "mcnemar", "mean", "quantile", "rate", "wilson"]
+
+Z95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One figure: its value, how many observations it rests on, and its 95 % interval.
+
+    Attributes:
+        name: What was measured, in the field's words: "attack success rate".
+        value: The estimate; `None` when there was nothing to measure (n = 0), never zero.
+        n: Number of independent observations.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
+        unit: "1" for a rate in [0, 1], else the unit.
+        method: How the interval was made: "wilson", "t" or "order statistics".
+    """
+
+    name: str
+    value: float | None
+    n: int
+    low: float | None
+    high: float | None
+    unit: str = "1"
+    method: str = "wilson"
+
+    def __str__(self) -> str:
+        if self.value is None or self.low is None or self.high is None:
+            return f"{self.name}: not measured (n = {self.n})"
+        if self.unit == "1":
+            return (
+                f"{self.name}: {100 * self.value:.1f} % "
+                f"[{100 * self.low:.1f}, {100 * self.high:.1f}] (n = {self.n})"
+            )
+        return f"{self.name}: {self.value:.4g} {self.unit} [{self.low:.4g}, {self.high:.4g}] (n = {self.n})"
+
+
+def wilson(successes: int, n: int, *, z: float = Z95) -> tuple[float, float]:
+    """Return Wilson's score interval for `successes` out of `n`.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    Unlike the Wald interval it keeps its coverage at 0 and at n.
+
+    Raises:
+        ValueError: If n < 1 or successes are outside 0..n.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"need 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    p = successes / n
+    z2 = z * z
+    center = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    # the ends are exactly 0 and 1 there; rounding must not move them past the estimate
+    low = 0.0 if successes == 0 else max(0.0, center - half)
+    high = 1.0 if successes == n else min(1.0, center + half)
+    return low, high
+
+
+def rate(name: str, successes: int, n: int) -> Measurement:
+    """Return a rate with its Wilson interval; with n = 0 the value is `None`."""
+    if n == 0:
+        return Measurement(name=name, value=None, n=0, low=None, high=None)
+    low, high = wilson(successes, n)
+    return Measurement(name=name, value=successes / n, n=n, low=low, high=high)
+
+
+def mean(name: str, values: Sequence[float], unit: str) -> Measurement:
+    """Return the mean of `values` with Student's t interval (n < 2: no interval)."""
+    n = len(values)
+    if n == 0:
+        return Measurement(name=name, value=None, n=0, low=None, high=None, unit=unit, method="t")
+    m = math.fsum(values) / n
+    if n == 1:
+        return Measurement(name=name, value=m, n=1, low=None, high=None, unit=unit, method="t")
+    from scipy.stats import t  # noqa: PLC0415 - scipy takes long to import, the callers seldom need it
+
+    s = math.sqrt(math.fsum((v - m) ** 2 for v in values) / (n - 1))
+    half = float(t.ppf(0.975, n - 1)) * s / math.sqrt(n)
+    return Measurement(name=name, value=m, n=n, low=m - half, high=m + half, unit=unit, method="t")
+
+
+def quantile(name: str, values: Sequence[float], q: float, unit: str) -> Measurement:
+    """Return the q-quantile with a distribution-free 95 % interval from order statistics.
+
+    The interval runs between the order statistics whose ranks enclose the quantile with binomial
+    probability of at least 95 % (David and Nagaraja, "Order Statistics", section 7.1); where the
+    sample is too small for that, it is the whole range.
+    """
+    n = len(values)
+    if n == 0:
+        return Measurement(
+            name=name, value=None, n=0, low=None, high=None, unit=unit, method="order statistics"
+        )
+    import numpy as np  # noqa: PLC0415 - as above
+    from scipy.stats import binom  # noqa: PLC0415 - as above
+
+    ordered = sorted(values)
+    low = max(0, int(binom.ppf(0.025, n, q)) - 1)
+    high = min(n - 1, int(binom.ppf(0.975, n, q)))
+    return Measurement(
+        name=name,
+        value=float(np.quantile(ordered, q)),
+        n=n,
+        low=ordered[low],
+        high=ordered[high],
+        unit=unit,
+        method="order statistics",
+    )
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the two-sided exact McNemar p value for paired successes.
+
+    Args:
+        only_first: Pairs in which only the first of the two succeeded.
+        only_second: Pairs in which only the second succeeded.
+    """
+    n = only_first + only_second
+    if n == 0:
+        return 1.0
+    from scipy.stats import binomtest  # noqa: PLC0415 - as above
+
+    return float(binomtest(only_first, n, 0.5).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's step-down adjusted p values, in the order given (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    worst = 0.0
+    for rank, i in enumerate(order):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = worst
+    return adjusted

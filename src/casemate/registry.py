@@ -23,7 +23,7 @@ Kind = Literal["attack", "defense", "model", "data"]
 _BUILT_IN: dict[Kind, dict[str, str]] = {
     "attack": {
         "fgsm": "casemate.inference.attacks.fgsm:FGSM",
-        "bim": "casemate.inference.attacks.pgd:BIM",
+        "bim": "casemate.inference.attacks.bim:BIM",
         "pgd": "casemate.inference.attacks.pgd:PGD",
         "lbfgs": "casemate.inference.attacks.lbfgs:LBFGS",
         "uniform-noise": "casemate.inference.attacks.noise:UniformNoise",
@@ -50,20 +50,29 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
 
 
 @cache
-def _table(kind: Kind) -> dict[str, str]:
-    table = dict(_BUILT_IN[kind])
+def _third_party() -> dict[Kind, dict[str, str]]:
+    """Return kind -> name -> "module:object" of installed plugins; warn once of what is ignored."""
+    found: dict[Kind, dict[str, str]] = {kind: {} for kind in _BUILT_IN}
+    ignored = []
     for point in entry_points(group="casemate"):
-        point_kind, _, name = point.name.partition(".")
-        if point_kind != kind:
-            continue
-        if name in table:
-            warnings.warn(
-                f'plugin {point.value} is ignored: the {kind} "{name}" is already taken',
-                stacklevel=2,
+        kind, _, name = point.name.partition(".")
+        if kind not in found or not name:
+            ignored.append(
+                f'plugin {point.value} is ignored: its entry point is named "{point.name}", not '
+                f"KIND.NAME with a kind of {', '.join(found)}"
             )
-            continue
-        table[name] = point.value
-    return table
+        elif name in _BUILT_IN[kind] or name in found[kind]:
+            ignored.append(f'plugin {point.value} is ignored: the {kind} "{name}" is already taken')
+        else:
+            found[kind][name] = point.value
+    for sentence in ignored:
+        warnings.warn(sentence, stacklevel=2)
+    return found
+
+
+@cache
+def _table(kind: Kind) -> dict[str, str]:
+    return _BUILT_IN[kind] | _third_party()[kind]
 
 
 def names(kind: Kind) -> list[str]:
@@ -94,11 +103,12 @@ def get(kind: Kind, name: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         if name in _BUILT_IN[kind]:
             raise
+        # whatever a third party's module raises is its defect, not a reason for a traceback of ours
         raise UsageError(
-            f'the {kind} "{name}" ({path}) cannot be imported: {error}; '
+            f'the {kind} "{name}" ({path}) cannot be imported: {type(error).__name__}: {error}; '
             "reinstall or remove the package that provides it"
         ) from error
 

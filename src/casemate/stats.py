@@ -18,6 +18,9 @@ __all__ = ["Measurement", "holm", "mcnemar", "mean", "quantile", "rate", "wilson
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 
+COVERAGE = 0.95
+"""How often an interval holds what it estimates."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -27,8 +30,8 @@ class Measurement:
         name: What was measured, in the field's words: "attack success rate".
         value: The estimate; `None` when there was nothing to measure (n = 0), never zero.
         n: Number of independent observations.
-        low: Lower end of the 95 % interval.
-        high: Upper end of the 95 % interval.
+        low: Lower end of the 95 % interval; `None` where n is too small for one.
+        high: Upper end of the 95 % interval; `None` where n is too small for one.
         unit: "1" for a rate in [0, 1], else the unit.
         method: How the interval was made: "wilson", "t" or "order statistics".
     """
@@ -42,14 +45,15 @@ class Measurement:
     method: str = "wilson"
 
     def __str__(self) -> str:
-        if self.value is None or self.low is None or self.high is None:
+        if self.value is None:
             return f"{self.name}: not measured (n = {self.n})"
-        if self.unit == "1":
-            return (
-                f"{self.name}: {100 * self.value:.1f} % "
-                f"[{100 * self.low:.1f}, {100 * self.high:.1f}] (n = {self.n})"
-            )
-        return f"{self.name}: {self.value:.4g} {self.unit} [{self.low:.4g}, {self.high:.4g}] (n = {self.n})"
+        scale, unit, digits = (100, "%", ".1f") if self.unit == "1" else (1, self.unit, ".4g")
+        figure = f"{self.name}: {scale * self.value:{digits}} {unit}"
+        if self.low is None or self.high is None:
+            return f"{figure} (n = {self.n}, too few for an interval)"
+        return (
+            f"{figure} [{scale * self.low:{digits}}, {scale * self.high:{digits}}] (n = {self.n})"
+        )
 
 
 def wilson(successes: int, n: int, *, z: float = Z95) -> tuple[float, float]:
@@ -99,29 +103,45 @@ def mean(name: str, values: Sequence[float], unit: str) -> Measurement:
 def quantile(name: str, values: Sequence[float], q: float, unit: str) -> Measurement:
     """Return the q-quantile with a distribution-free 95 % interval from order statistics.
 
+    Between two values it is interpolated linearly; values may be infinite ("never succeeded").
     The interval runs between the order statistics whose ranks enclose the quantile with binomial
-    probability of at least 95 % (David and Nagaraja, "Order Statistics", section 7.1); where the
-    sample is too small for that, it is the whole range.
+    probability of at least 95 % (David and Nagaraja, "Order Statistics", section 7.1). Where not
+    even the whole range of the sample does so, there is no interval.
+
+    Raises:
+        ValueError: If q is not between 0 and 1 or a value is not a number.
     """
+    if not 0.0 < q < 1.0:
+        raise ValueError(f"a quantile needs 0 < q < 1, got {q}")
     n = len(values)
+    method = "order statistics"
     if n == 0:
         return Measurement(
-            name=name, value=None, n=0, low=None, high=None, unit=unit, method="order statistics"
+            name=name, value=None, n=0, low=None, high=None, unit=unit, method=method
         )
-    import numpy as np  # noqa: PLC0415 - as above
+    if any(math.isnan(v) for v in values):
+        raise ValueError(f"{name}: a quantile of values that are not numbers is not defined")
     from scipy.stats import binom  # noqa: PLC0415 - as above
 
     ordered = sorted(values)
+    rest, below = math.modf(q * (n - 1))
+    value, above = ordered[int(below)], ordered[min(int(below) + 1, n - 1)]
+    if rest and value != above:  # not between two infinities, where the difference is no number
+        value += rest * (above - value)
+    # of n values, Binomial(n, q) lie below the quantile
     low = max(0, int(binom.ppf(0.025, n, q)) - 1)
     high = min(n - 1, int(binom.ppf(0.975, n, q)))
+    if binom.cdf(high, n, q) - binom.cdf(low, n, q) < COVERAGE:
+        low, high = 0, n - 1  # near an end of the sample one tail needs the other's share
+    enclosed = binom.cdf(high, n, q) - binom.cdf(low, n, q) >= COVERAGE
     return Measurement(
         name=name,
-        value=float(np.quantile(ordered, q)),
+        value=float(value),
         n=n,
-        low=ordered[low],
-        high=ordered[high],
+        low=float(ordered[low]) if enclosed else None,
+        high=float(ordered[high]) if enclosed else None,
         unit=unit,
-        method="order statistics",
+        method=method,
     )
 
 

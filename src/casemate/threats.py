@@ -1,8 +1,8 @@
 """The vocabulary: stages, goals, knowledge, and the threat model that every attack declares.
 
 The words are those of NIST AI 100-2 E2025. Public identifiers of each threat (MITRE ATLAS, NIST,
-OWASP, CWE) come from `taxonomy.yaml`, each with its relation to the threat: exact or closest. A
-threat without a counterpart says so; no match is forced.
+OWASP, CWE) come from `taxonomy.yaml`, each with its relation to the threat: exact, closest or
+related. A threat without a counterpart in a catalog has none; no match is forced.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ class Reference:
     Attributes:
         catalog: Key of the catalog: "atlas", "nist", "owasp" or "cwe".
         id: The identifier as the catalog writes it.
-        relation: "exact", "closest", or "related" where the catalog's entry is one of several
-            that together cover the threat.
-        note: What the identifier covers, where that is not the whole threat.
+        relation: "exact" (the same scope), "closest" (no entry has the same scope, this one is the
+            nearest) or "related" (the entry covers one part, variety or step of the threat).
+        note: What the identifier covers, where that is not exactly the threat.
     """
 
     catalog: str
@@ -111,6 +111,7 @@ class Threat:
         stages: Stages at which it strikes.
         references: Identifiers in public catalogs; empty where a catalog has none.
         eu_ai_act: The wording of Article 15(5) that evidence on this threat is relevant to.
+        note: What to know of the identifiers, such as why a catalog has none.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Threat:
     stages: tuple[Stage, ...]
     references: tuple[Reference, ...]
     eu_ai_act: str | None
+    note: str = ""
 
 
 @cache
@@ -154,6 +156,7 @@ def taxonomy() -> dict[str, Threat]:
                 for reference in row.get(catalog, ())
             ),
             eu_ai_act=row.get("eu_ai_act"),
+            note=row.get("note", ""),
         )
         for row in _document()["threats"]
     }

@@ -66,7 +66,8 @@ class BudgetExceededError(CasemateError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ' Did you mean "…"?' for the nearest known word, or the list of what is known."""
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     if near:
-        return f' Did you mean "{near[0]}"?'
+        return f' Did you mean "{folded[near[0]]}"?'
     return f" Known: {', '.join(names)}." if names else ""

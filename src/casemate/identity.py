@@ -32,7 +32,10 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
-        return {str(k): canonical(v) for k, v in value.items()}
+        plain = {str(k): canonical(v) for k, v in value.items()}
+        if len(plain) != len(value):
+            raise TypeError(f"two of the keys {list(value)} have the same canonical form")
+        return plain
     if isinstance(value, (list, tuple)):
         return [canonical(v) for v in value]
     if isinstance(value, Path):

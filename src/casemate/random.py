@@ -78,13 +78,15 @@ class Stream:
         half = (count + 1) // 2
         words = self._words(jobs, 2 * half, draw)
         # (0, 1] for the radius, so that its logarithm is finite
-        radius = ((words[:, :half] >> 8) + 1).to(torch.float32).mul_(2.0**-24).log_().mul_(-2).sqrt_()
+        radius = (
+            ((words[:, :half] >> 8) + 1).to(torch.float32).mul_(2.0**-24).log_().mul_(-2).sqrt_()
+        )
         angle = (words[:, half:] >> 8).to(torch.float32).mul_(2.0**-24 * 2 * math.pi)
         both = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
         return both[:, :count].reshape(-1, *shape)
 
     def _words(self, jobs: Tensor, count: int, draw: int) -> Tensor:
-        """Return (b, count) int64 words in [0, 2**32): Philox at counter (block, job, job, draw)."""
+        """Return (b, count) int64 words of 32 bits: Philox at counter (block, job, job, draw)."""
         import torch  # noqa: PLC0415 - as above
 
         blocks = (count + 3) // 4
@@ -95,7 +97,7 @@ class Stream:
             (block, first, second, torch.full_like(block, draw)),
             (self.key & _MASK, self.key >> 32),
         )
-        return torch.stack(words, dim=2).view(jobs.shape[0], -1)[:, :count]
+        return torch.stack(words, dim=2).view(jobs.shape[0], 4 * blocks)[:, :count]
 
 
 def stream(seed: int, name: str) -> Stream:

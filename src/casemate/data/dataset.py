@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from casemate.errors import UsageError
+from casemate.data.class_names import check_class_names
+from casemate.errors import UsageError, did_you_mean
 from casemate.identity import digest_bytes, key
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from casemate.data.domain import Domain
 
-__all__ = ["DataSource", "Dataset", "Split", "digest_arrays"]
+__all__ = ["DataSource", "Dataset", "Split", "check_split", "digest_arrays"]
 
 Split = Literal["train", "test"]
+
+
+def check_split(split: str) -> None:
+    """Raise `UsageError` unless `split` is "train" or "test"."""
+    if split not in get_args(Split):
+        raise UsageError(f'there is no split {split!r}; use "train" or "test"')
 
 
 class DataSource(Protocol):
@@ -52,6 +61,7 @@ class Dataset:
     groups: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_class_names(self.classes, self.name)
         if self.inputs.dtype not in (torch.uint8, torch.float32):
             raise UsageError(f"{self.name}: inputs are {self.inputs.dtype}, not uint8 or float32")
         if tuple(self.inputs.shape[1:]) != self.domain.shape:
@@ -62,13 +72,60 @@ class Dataset:
         if self.labels.shape != self.inputs.shape[:1] or self.labels.dtype != torch.int64:
             raise UsageError(
                 f"{self.name}: {len(self.inputs)} inputs but labels of shape "
-                f"{tuple(self.labels.shape)} and type {self.labels.dtype}; give one int64 label each"
+                f"{tuple(self.labels.shape)} and type {self.labels.dtype}; "
+                "give one int64 label each"
             )
-        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+        if len(self.labels):
+            low, high = int(self.labels.min()), int(self.labels.max())
+            if low < 0 or high >= len(self.classes):
+                raise UsageError(
+                    f"{self.name}: labels run from {low} to {high} but there are "
+                    f"{len(self.classes)} classes; name them all or mend the labels"
+                )
+        if self.groups is not None and self.groups.shape != self.labels.shape:
             raise UsageError(
-                f"{self.name}: labels run from {int(self.labels.min())} to {int(self.labels.max())} "
-                f"but there are {len(self.classes)} classes"
+                f"{self.name}: {len(self.labels)} labels but groups of shape "
+                f"{tuple(self.groups.shape)}; give one group each"
             )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        name: str,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        classes: tuple[str, ...],
+        domain: Domain,
+        groups: np.ndarray | None = None,
+        digest: str | None = None,
+    ) -> Dataset:
+        """Return a data set that shares the memory of NumPy arrays.
+
+        Args:
+            name: What it is, for people.
+            inputs: (n, *shape), uint8 or float32, writable or mapped copy-on-write.
+            labels: (n,) int64.
+            classes: Class names by label.
+            domain: Shape, bounds and resolution of one input.
+            groups: (n,) int64, samples that must stay on one side of a split.
+            digest: The content hash where it is known already; computed otherwise.
+
+        Raises:
+            UsageError: If the parts do not fit each other.
+        """
+        tensors = [torch.from_numpy(a) for a in (inputs, labels)]
+        if groups is not None:
+            tensors.append(torch.from_numpy(groups))
+        return cls(
+            name=name,
+            inputs=tensors[0],
+            labels=tensors[1],
+            classes=classes,
+            domain=domain,
+            groups=None if groups is None else tensors[2],
+            digest=digest or key("dataset", digest_arrays(*tensors), classes, domain),
+        )
 
     def __len__(self) -> int:
         return len(self.labels) if self.index is None else len(self.index)
@@ -82,6 +139,11 @@ class Dataset:
     def rows(self) -> Tensor:
         """(len(self),) int64 rows of the underlying data: a sample's identity in every view."""
         return torch.arange(len(self.labels)) if self.index is None else self.index
+
+    @property
+    def group_ids(self) -> Tensor | None:
+        """(len(self),) int64 groups of this view, or None where samples stand alone."""
+        return self.groups if self.groups is None or self.index is None else self.groups[self.index]
 
     def batch(self, positions: Tensor | slice, *, device: torch.device | str = "cpu") -> Tensor:
         """Return float32 inputs in the domain's units.
@@ -101,7 +163,9 @@ class Dataset:
             if (domain.low, domain.high) != (0.0, 1.0):
                 scaled.mul_(domain.width).add_(domain.low)
             return scaled
-        return raw.clone() if raw.data_ptr() == self.inputs.data_ptr() else raw
+        # a slice of the whole set is a window on it, which an in-place change would write through
+        shared = isinstance(rows, slice) and raw.device == self.inputs.device
+        return raw.clone() if shared else raw
 
     def select(self, positions: Tensor, *, how: object) -> Dataset:
         """Return a view of some samples, without copying them.
@@ -114,22 +178,30 @@ class Dataset:
         return replace(self, index=rows, digest=key("select", self.digest, how))
 
     def class_index(self, name: str | int) -> int:
-        """Return the label of a class given by name (case-insensitive) or by number.
+        """Return the label of a class.
+
+        Args:
+            name: A class name as it is written, else in any case, else its label as a number; a
+                class that is named by a number is thus found by its name.
 
         Raises:
             UsageError: If there is no such class.
         """
-        from casemate.errors import did_you_mean  # noqa: PLC0415 - only for the message
-
-        if isinstance(name, int) or str(name).isdigit():
-            label = int(name)
+        text = str(name)
+        if isinstance(name, str):
+            if text in self.classes:
+                return self.classes.index(text)
+            folded = [c.casefold() for c in self.classes]
+            if text.casefold() in folded:
+                return folded.index(text.casefold())
+        if text.removeprefix("-").isdecimal():
+            label = int(text)
             if 0 <= label < len(self.classes):
                 return label
             raise UsageError(f"{self.name}: class {label} is not in 0..{len(self.classes) - 1}")
-        folded = [c.casefold() for c in self.classes]
-        if name.casefold() in folded:
-            return folded.index(name.casefold())
-        raise UsageError(f'{self.name}: there is no class "{name}".{did_you_mean(name, self.classes)}')
+        raise UsageError(
+            f"{self.name}: there is no class {text!r}.{did_you_mean(text, self.classes)}"
+        )
 
 
 def digest_arrays(*arrays: Tensor) -> str:
@@ -138,5 +210,6 @@ def digest_arrays(*arrays: Tensor) -> str:
     for array in arrays:
         plain = array.detach().cpu().contiguous()
         chunks.append(f"{plain.dtype}{tuple(plain.shape)}".encode())
-        chunks.append(memoryview(plain.view(torch.uint8).numpy() if plain.ndim else plain.numpy()).cast("B"))
+        if plain.numel():  # a memoryview of nothing cannot be cast
+            chunks.append(memoryview(plain.flatten().view(torch.uint8).numpy()))
     return digest_bytes(*chunks)

@@ -29,13 +29,15 @@ class Domain:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise UsageError(f"a domain needs finite bounds with low < high, got [{self.low}, {self.high}]")
+            raise UsageError(
+                f"a domain needs finite bounds with low < high, got [{self.low}, {self.high}]"
+            )
         if not self.shape or any(n < 1 for n in self.shape):
             raise UsageError(f"a domain needs a shape of positive sizes, got {self.shape}")
 
     @property
     def width(self) -> float:
-        """high - low: no L-infinity epsilon can exceed it."""
+        """The difference high - low: no L-infinity epsilon can exceed it."""
         return self.high - self.low
 
     @property

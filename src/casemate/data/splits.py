@@ -1,0 +1,163 @@
+"""Seeded, stratified splits and samples of a data set, as views that copy nothing.
+
+Where a data set has groups (GTSRB's tracks: thirty frames of one physical sign), a split keeps each
+group on one side; a split by frames would let a model be tested on signs that it has seen. How
+many of a class are taken is fixed by largest remainders, so each class is within one of its exact
+share and the total is right; only which ones are taken is random.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from casemate.errors import UsageError
+from casemate.random import stream
+
+if TYPE_CHECKING:
+    from casemate.data.dataset import Dataset
+
+__all__ = ["check_fraction", "holdout", "of_class", "stratified_sample"]
+
+REVISION = 1
+"""Part of every view's digest; raised whenever the same seed selects other samples."""
+
+
+def check_fraction(fraction: float, what: str) -> None:
+    """Raise `UsageError` unless a share of data is strictly between 0 and 1."""
+    if not 0 < fraction < 1:
+        raise UsageError(f"{what} must be between 0 and 1, got {fraction}")
+
+
+def holdout(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Split a data set in two.
+
+    What is split is samples, or whole groups where the data set has groups; a group counts for
+    the class that most of its samples have. Of each class at least one stays in the rest.
+
+    Args:
+        dataset: What to split.
+        fraction: Share of each class's samples (or groups) to hold out, in (0, 1).
+        seed: Chooses which ones.
+
+    Returns:
+        The rest and what is held out, each in the order of `dataset`.
+
+    Raises:
+        UsageError: If the fraction is not in (0, 1) or so small or large that a side is empty.
+    """
+    check_fraction(fraction, "the fraction to hold out")
+    labels = dataset.targets.numpy()
+    unit_of, unit_labels = _units(dataset, labels)
+    per_class = np.bincount(unit_labels, minlength=len(dataset.classes))
+    generator = stream(seed, "splits/holdout").numpy()
+    held_count = _shares(per_class, fraction, np.maximum(per_class - 1, 0), generator)
+    held_units = _first_of_each_class(unit_labels, held_count, generator)
+    held = held_units[unit_of]
+    if not held.any() or held.all():
+        raise UsageError(
+            f"{dataset.name}: holding out {fraction} of {len(unit_labels)} "
+            f"{'samples' if dataset.group_ids is None else 'groups'} leaves one side empty; "
+            "choose another fraction or take more data"
+        )
+    how = ("holdout", REVISION, fraction, seed)
+    return (
+        dataset.select(_positions(~held), how=(*how, "rest")),
+        dataset.select(_positions(held), how=(*how, "held")),
+    )
+
+
+def stratified_sample(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """Return a random sample with each class's share as in the whole.
+
+    Groups are not looked at: this chooses what to attack or to show, not what to train on.
+
+    Args:
+        dataset: Where to draw from.
+        count: Most samples to take, at least 1; a smaller data set is returned as it is.
+        seed: Chooses which ones.
+
+    Returns:
+        A view of min(count, len(dataset)) samples in the order of `dataset`.
+
+    Raises:
+        UsageError: If count < 1.
+    """
+    if count < 1:
+        raise UsageError(f"a sample must have at least 1 member, got {count}")
+    if count >= len(dataset):
+        return dataset
+    labels = dataset.targets.numpy()
+    per_class = np.bincount(labels, minlength=len(dataset.classes))
+    generator = stream(seed, "splits/sample").numpy()
+    taken = _shares(per_class, count / len(dataset), per_class, generator)
+    chosen = _first_of_each_class(labels, taken, generator)
+    return dataset.select(_positions(chosen), how=("sample", REVISION, count, seed))
+
+
+def of_class(dataset: Dataset, label: int | str) -> Dataset:
+    """Return the samples of one class.
+
+    Args:
+        dataset: Where to look.
+        label: A label or a class name.
+
+    Raises:
+        UsageError: If there is no such class, or no sample of it.
+    """
+    number = dataset.class_index(label)
+    mask = dataset.targets.numpy() == number
+    if not mask.any():
+        raise UsageError(
+            f"{dataset.name}: there is no sample of class {number} ({dataset.classes[number]!r}); "
+            "choose another class"
+        )
+    return dataset.select(_positions(mask), how=("class", REVISION, number))
+
+
+def _units(dataset: Dataset, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a split may not tear apart: (n,) unit of each sample, (units,) class of each."""
+    if dataset.group_ids is None:
+        return np.arange(len(labels)), labels
+    _, unit_of = np.unique(dataset.group_ids.numpy(), return_inverse=True)
+    classes = len(dataset.classes)
+    pairs, counts = np.unique(unit_of * classes + labels, return_counts=True)
+    unit, label = np.divmod(pairs, classes)
+    order = np.lexsort((label, -counts, unit))  # of each unit the most frequent class comes first
+    _, first = np.unique(unit[order], return_index=True)
+    return unit_of, label[order][first]
+
+
+def _shares(
+    per_class: np.ndarray, fraction: float, most: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Return how many to take of each class: `fraction` of it, within one, at most `most`.
+
+    Whole parts first, then one more for the classes with the largest remainders (ties by lot)
+    until the total is the rounded fraction of all.
+    """
+    exact = per_class * fraction
+    taken = np.minimum(np.floor(exact).astype(np.int64), most)
+    missing = int(np.floor(per_class.sum() * fraction + 0.5)) - int(taken.sum())
+    order = np.lexsort((generator.random(len(exact)), taken - exact))
+    order = order[(exact > taken)[order] & (taken < most)[order]]
+    taken[order[: max(missing, 0)]] += 1
+    return taken
+
+
+def _first_of_each_class(
+    labels: np.ndarray, counts: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Return (n,) bool: the first counts[c] of each class c in a random order."""
+    order = np.lexsort((generator.random(len(labels)), labels))
+    ordered = labels[order]
+    rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[order[rank < counts[ordered]]] = True
+    return chosen
+
+
+def _positions(mask: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.flatnonzero(mask))

@@ -38,6 +38,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "lenet": "casemate.models.lenet:LeNet",
         "vgg": "casemate.models.vgg:VGG",
         "resnet": "casemate.models.resnet:ResNet",
+        "mlp": "casemate.models.mlp:MLP",
     },
     "data": {
         "digits": "casemate.data.digits:Digits",

@@ -1,0 +1,1 @@
+"""Inference attacks, one file each."""

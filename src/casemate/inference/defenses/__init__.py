@@ -1,0 +1,1 @@
+"""Defenses in front of the model, one file each."""

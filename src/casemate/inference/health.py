@@ -1,0 +1,180 @@
+"""Did the attack itself work? Signs that low success proves nothing.
+
+After the indicators of Pintor et al., "Indicators of attack failure: debugging and improving
+optimization of adversarial examples", NeurIPS 2022 (arXiv 2106.09947) and the flags of AutoAttack.
+Thresholds are ours; docs/health.md has a paragraph on each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from casemate.evidence import HealthFlag, Severity
+from casemate.guard import guarded
+from casemate.inference.engine import craft
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from casemate.data.dataset import Dataset
+    from casemate.inference.crafted import Crafted
+    from casemate.inference.jobs import Stepper
+    from casemate.target import Target
+
+__all__ = ["looks_like_probabilities", "of_run", "of_target", "unconstrained"]
+
+_FEW = 0.05
+"""Share of samples up to which a sign is a warning rather than a failure."""
+_PROBES = 16
+"""Samples that the probes use."""
+_ENOUGH_STEPS = 40
+
+SENTENCES = {
+    "not-finite": (
+        "{count} of {n} samples met NaN or infinite scores; mend the model before judging it"
+    ),
+    "random-outputs": (
+        "{count} of {n} samples got other scores on a second call, but success was judged on one "
+        "call; attack and judge the average of many"
+    ),
+    "probabilities": (
+        "the outputs of {count} of {n} samples, declared as logits, are probabilities, whose "
+        "gradients vanish where the model is sure; remove the final softmax"
+    ),
+    "nothing-attacked": (
+        "the clean system got {count} of {n} samples right, so there was nothing to attack; check "
+        "the model and its preprocessing with casemate check"
+    ),
+    "zero-gradients": (
+        "{count} of {n} samples gave a first gradient of exactly zero and were not fooled; the "
+        "model hides its gradients: attack it by scores or labels, or through a substitute"
+    ),
+    "lost-success": (
+        "{count} of {n} samples fooled the model during the run but not when re-scored; its "
+        "answers depend on the batch or on chance: run casemate check"
+    ),
+    "unfinished": (
+        "{count} of {n} samples were not fooled while the margin was still falling in the last "
+        "tenth of the steps; raise steps"
+    ),
+    "budget-exhausted": (
+        "the attacker's budget ended the run with {count} of {n} samples not fooled; the figures "
+        "are for that budget"
+    ),
+    "unconstrained-failure": (
+        "{count} of {n} samples were not fooled even with an epsilon that spans the whole domain; "
+        "the attack cannot find its way on this model: try another loss or more steps"
+    ),
+}
+"""What each flag says; docs/health.md has a paragraph on each."""
+
+
+def looks_like_probabilities(scores: Tensor) -> bool:
+    """Return whether all rows lie in [0, 1] and sum to 1, as logits never do."""
+    inside = bool(((scores >= 0) & (scores <= 1)).all())
+    return inside and bool(((scores.sum(1) - 1).abs() < 1e-3).all())  # noqa: PLR2004 - float32 sums
+
+
+def of_target(target: Target, data: Dataset, clean: Tensor, *, gradients: bool) -> list[HealthFlag]:
+    """Return what the clean predictions tell: random or non-finite outputs, hidden softmax.
+
+    Args:
+        target: The system under attack.
+        data: The samples.
+        clean: (n, classes) scores of the samples.
+        gradients: Whether the attack differentiates.
+    """
+    flags = []
+    bad = int((~clean.isfinite().all(1)).sum())
+    if bad:
+        flags.append(_flag("not-finite", bad, len(clean)))
+    few = min(_PROBES, len(data))
+    probes = data.batch(slice(0, few)).to(target.device)
+    with guarded(target.modules, [target.device]), torch.no_grad():
+        first, second = (target.scores(probes).float().nan_to_num() for _ in range(2))
+    differing = int((first != second).any(1).sum())
+    if differing:
+        flags.append(_flag("random-outputs", differing, few))
+    if gradients and target.outputs == "logits" and looks_like_probabilities(clean):
+        flags.append(_flag("probabilities", len(clean), len(clean)))
+    return flags
+
+
+def of_run(crafted: Crafted, eligible: np.ndarray) -> list[HealthFlag]:
+    """Return what the run tells: zero gradients, lost successes, unfinished optimization.
+
+    Args:
+        crafted: What the attack returned.
+        eligible: (n,) bool, samples that count.
+    """
+    counted = torch.from_numpy(eligible)
+    n = int(counted.sum())
+    if n == 0:
+        return [_flag("nothing-attacked", 0, len(eligible))]
+    failed = counted & ~crafted.success
+    found = {
+        "zero-gradients": failed & crafted.zero_gradient,
+        "not-finite": counted & crafted.not_finite,
+        "lost-success": failed & crafted.noted,
+        "unfinished": failed & crafted.unfinished,
+    }
+    flags = [_flag(name, int(which.sum()), n) for name, which in found.items() if which.any()]
+    if crafted.exhausted:
+        flags.append(_flag("budget-exhausted", int(failed.sum()), n))
+    return flags
+
+
+def unconstrained(
+    attack: Stepper,
+    target: Target,
+    data: Dataset,
+    failed: Tensor,
+    *,
+    goal: int | None,
+    seed: int,
+    batch_size: int,
+) -> list[HealthFlag]:
+    """Return a flag if the attack fails even when its epsilon spans the whole domain.
+
+    An iterated attack that may turn any input into any other and still does not fool the model is
+    broken, not the model robust (indicator "unconstrained attack failure").
+
+    Args:
+        attack: The attack; only iterated ones within an epsilon are probed.
+        target: The model that the attacker works against.
+        data: The samples.
+        failed: (m,) int64 positions of samples that were not fooled.
+        goal: Label to reach, or None.
+        seed: Of the attack.
+        batch_size: Jobs at a time.
+    """
+    names = {f.name for f in fields(attack)}  # type: ignore[arg-type]  # attacks are dataclasses
+    if not {"epsilon", "steps", "step_size"} <= names or len(failed) == 0:
+        return []
+    domain = data.domain
+    widest = domain.width if attack.norm == "linf" else domain.width * domain.size**0.5
+    steps = max(_ENOUGH_STEPS, attack.gradient_asks)
+    changes: dict[str, Any] = {"epsilon": widest, "steps": steps, "step_size": 2.5 * widest / steps}
+    free: Stepper = replace(attack, **changes)  # type: ignore[type-var]  # likewise
+    few = failed[:_PROBES]
+    probes = data.select(few, how=["unconstrained", few.tolist()])
+    goals = None if goal is None else torch.full((len(few),), goal, dtype=torch.int64)
+    result = craft(free, target, probes, goals=goals, seed=seed, batch_size=batch_size)
+    missed = int((~result.success).sum())
+    return [_flag("unconstrained-failure", missed, len(few))] if missed else []
+
+
+def _flag(name: str, count: int, n: int) -> HealthFlag:
+    grave = name in _ALWAYS_GRAVE or (name != "budget-exhausted" and count > _FEW * n)
+    return HealthFlag(
+        id=name,
+        severity=Severity.FAILURE if grave else Severity.WARNING,
+        message=SENTENCES[name].format(count=count, n=n),
+    )
+
+
+_ALWAYS_GRAVE = ("nothing-attacked", "random-outputs", "probabilities")

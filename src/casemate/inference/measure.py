@@ -1,0 +1,153 @@
+"""From clean and attacked inputs to measurements and per-sample rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from casemate.guard import guarded
+from casemate.inference.norms import distance
+from casemate.inference.similarity import ssim
+from casemate.stats import Measurement, mean, rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from casemate.data.dataset import Dataset
+    from casemate.target import Target
+
+__all__ = ["clean_scores", "measurements", "rows"]
+
+TOP = 5
+
+
+def clean_scores(target: Target, data: Dataset, batch_size: int) -> Tensor:
+    """Return (n, classes) float32 scores of the unattacked samples, on the CPU."""
+    return _scores(target, data.batch, len(data), batch_size)
+
+
+def attacked_scores(target: Target, points: Tensor, batch_size: int) -> Tensor:
+    """Return (n, classes) float32 scores of the attacked samples, on the CPU."""
+    return _scores(target, points.__getitem__, len(points), batch_size)
+
+
+def _scores(target: Target, inputs: Callable[[slice], Tensor], n: int, batch_size: int) -> Tensor:
+    out = torch.zeros((n, len(target.classes)))
+    with guarded(target.modules, [target.device]), torch.no_grad():
+        for begin in range(0, n, batch_size):
+            part = slice(begin, begin + batch_size)
+            out[part] = target.scores(inputs(part).to(target.device)).float().cpu()
+    return out
+
+
+def rows(
+    target: Target,
+    data: Dataset,
+    *,
+    goal: int | None,
+    clean: Tensor,
+    attacked: Tensor,
+    points: Tensor,
+    attempted: Tensor,
+) -> dict[str, np.ndarray]:
+    """Return one row a sample.
+
+    Args:
+        target: The system under attack, for its probabilities.
+        data: The samples as they were before the attacker touched them.
+        goal: Label to reach, or None.
+        clean: (n, classes) scores of the clean samples.
+        attacked: (n, classes) scores of the attacked ones.
+        points: (n, *shape) attacked samples.
+        attempted: (n,) bool, samples that the attacker worked on.
+    """
+    label = data.targets
+    before, after = target.probabilities(clean), target.probabilities(attacked)
+    clean_label, attacked_label = clean.argmax(1), attacked.argmax(1)
+    finite = attacked.isfinite().all(1)
+    eligible = (clean_label == label) & attempted
+    if goal is not None:
+        eligible &= label != goal
+        hit = attacked_label == goal
+    else:
+        hit = attacked_label != label
+    each = torch.arange(len(label))
+    table: dict[str, Tensor] = {
+        "row": data.rows,
+        "label": label,
+        "goal": torch.full_like(label, -1 if goal is None else goal),
+        "clean_label": clean_label,
+        "attacked_label": attacked_label,
+        "eligible": eligible,
+        "success": hit & finite & eligible,
+        "clean_true_confidence": before[each, label],
+        "attacked_true_confidence": after[each, label],
+        "clean_confidence": before.amax(1),
+        "attacked_confidence": after.amax(1),
+        "clean_rank": _rank(clean, label),
+        "attacked_rank": _rank(attacked, label),
+    }
+    if goal is not None:
+        table["clean_goal_confidence"] = before[:, goal]
+        table["attacked_goal_confidence"] = after[:, goal]
+    table |= _distances(data, points)
+    return {name: column.numpy() for name, column in table.items()}
+
+
+def _rank(scores: Tensor, label: Tensor) -> Tensor:
+    """Return how many classes score higher than the true one."""
+    mine = scores.gather(1, label[:, None])
+    return (scores > mine).sum(1)
+
+
+def _distances(data: Dataset, points: Tensor) -> dict[str, Tensor]:
+    """Return distances in bounded memory: a block of samples at a time."""
+    columns: dict[str, list[Tensor]] = {"linf": [], "l2": [], "ssim": []}
+    for begin in range(0, len(data), 512):
+        part = slice(begin, begin + 512)
+        origin, moved = data.batch(part), points[part]
+        columns["linf"].append(distance(moved, origin, "linf"))
+        columns["l2"].append(distance(moved, origin, "l2"))
+        columns["ssim"].append(ssim(moved, origin, data.domain))
+    return {name: torch.cat(parts) for name, parts in columns.items()}
+
+
+def measurements(table: dict[str, np.ndarray], *, classes: int) -> tuple[Measurement, ...]:
+    """Return the figures of a trial from its rows.
+
+    Attack success and confidences count only samples that the clean system got right and the
+    attacker worked on; accuracies count every sample; distances only successful ones.
+    """
+    n = len(table["label"])
+    eligible, success = table["eligible"], table["success"]
+    right_before = table["clean_label"] == table["label"]
+    right_after = table["attacked_label"] == table["label"]
+    out = [
+        rate("attack success rate", int(success.sum()), int(eligible.sum())),
+        rate("clean accuracy", int(right_before.sum()), n),
+        rate("accuracy under attack", int((right_before & right_after).sum()), n),
+    ]
+    if classes > TOP:
+        top_before = table["clean_rank"] < TOP
+        top_after = table["attacked_rank"] < TOP
+        out.append(rate("clean top-5 accuracy", int(top_before.sum()), n))
+        out.append(rate("top-5 accuracy under attack", int((top_before & top_after).sum()), n))
+    named = {"true class": "true", "target class": "goal"}
+    for words, column in named.items():
+        for when, prefix in (("clean", "clean"), ("attacked", "attacked")):
+            values = table.get(f"{prefix}_{column}_confidence")
+            if values is not None:
+                chosen = [float(v) for v in values[eligible]]
+                out.append(mean(f"confidence in {words}, {when}", chosen, "probability"))
+    for column, name, unit in (
+        ("linf", "distance linf", "domain units"),
+        ("l2", "distance l2", "domain units"),
+        ("ssim", "ssim", "index"),
+    ):
+        values = table[column][success]
+        out.append(mean(name, [float(v) for v in values if np.isfinite(v)], unit))
+    return tuple(out)

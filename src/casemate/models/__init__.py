@@ -1,0 +1,1 @@
+"""Models: built-in architectures, and loading a user's own safely."""

@@ -1,0 +1,1 @@
+"""Training: recipes, the training loop, and the models that come out of it."""

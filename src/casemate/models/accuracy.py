@@ -1,0 +1,48 @@
+"""How often a target is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from casemate.errors import UsageError
+from casemate.stats import rate
+
+if TYPE_CHECKING:
+    from casemate.data.dataset import Dataset
+    from casemate.stats import Measurement
+    from casemate.target import Target
+
+__all__ = ["accuracy"]
+
+
+def accuracy(target: Target, dataset: Dataset, *, batch_size: int = 512) -> Measurement:
+    """Return the target's top-1 accuracy on a data set, with Wilson's interval.
+
+    Args:
+        target: Left as it is; a torch module should be in evaluation mode.
+        dataset: In the target's domain, with its classes.
+        batch_size: Samples a call; does not change the result.
+
+    Raises:
+        UsageError: If inputs or classes do not fit the target.
+    """
+    if dataset.domain.shape != target.domain.shape:
+        raise UsageError(
+            f"{dataset.name} holds inputs of shape {dataset.domain.shape}, but the model takes "
+            f"{target.domain.shape}"
+        )
+    if len(dataset.classes) != len(target.classes):
+        raise UsageError(
+            f"{dataset.name} has {len(dataset.classes)} classes, but the model has "
+            f"{len(target.classes)}"
+        )
+    labels = dataset.targets
+    right = 0
+    with torch.no_grad():
+        for start in range(0, len(dataset), batch_size):
+            part = slice(start, start + batch_size)
+            predicted = target.labels(dataset.batch(part, device=target.device))
+            right += int((predicted == labels[part].to(target.device)).sum())
+    return rate("accuracy", right, len(dataset))

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from casemate.target import Target
 
-__all__ = ["Answer", "Budget", "Counter", "GradientAccess", "LabelAccess", "ScoreAccess", "open_access"]
+__all__ = [
+    "Answer",
+    "Budget",
+    "Counter",
+    "GradientAccess",
+    "LabelAccess",
+    "ScoreAccess",
+    "open_access",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,5 +172,9 @@ def open_access(level: Access, target: Target, budget: Budget | None = None) -> 
     Raises:
         AccessDeniedError: If the target cannot give it.
     """
-    kinds = {Access.GRADIENTS: GradientAccess, Access.SCORES: ScoreAccess, Access.LABELS: LabelAccess}
+    kinds = {
+        Access.GRADIENTS: GradientAccess,
+        Access.SCORES: ScoreAccess,
+        Access.LABELS: LabelAccess,
+    }
     return kinds.get(level, LabelAccess)(target, budget)

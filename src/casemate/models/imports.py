@@ -1,0 +1,118 @@
+"""Import an object from the user's own code by "package.module:object"."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+from contextlib import contextmanager, suppress
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from casemate.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["importable", "imported", "said"]
+
+_FORM = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<object>[A-Za-z_][\w.]*)")
+_LONGEST = 200  # characters of a foreign message that fit into a sentence
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Put a folder first on `sys.path` for the time of the block."""
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the imported code may have tidied up itself
+            sys.path.remove(entry)
+
+
+def imported(reference: str, *, key: str, base_dir: Path) -> Any:
+    """Return the object that "package.module:object" names.
+
+    Importing runs the module's code: it is the user's own, named in the user's own file.
+
+    Args:
+        reference: What to import; the object may be nested, "module:Class.method".
+        key: What the user calls it, such as "model.factory", for messages.
+        base_dir: Folder that comes first on `sys.path`, only while importing.
+
+    Raises:
+        UsageError: If the reference is malformed, the module or object does not exist, or
+            importing it fails.
+    """
+    form = _FORM.fullmatch(reference)
+    if form is None:
+        raise UsageError(
+            f'{key} is "{reference}"; write it as "package.module:object", without .py and slashes'
+        )
+    name = form["module"]
+    with importable(base_dir):
+        _refuse_clash(name, key, base_dir)
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise _missing(name, error, key, base_dir) from error
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f'{key}: importing "{name}" raised {said(error)}; mend the module'
+            ) from error
+    value: Any = module
+    for part in form["object"].split("."):
+        if not hasattr(value, part):
+            known = [k for k in dir(value) if not k.startswith("_")]
+            raise UsageError(
+                f'{key}: "{name}" has no "{form["object"]}".{did_you_mean(part, known)}'
+            )
+        value = getattr(value, part)
+    return value
+
+
+def said(error: BaseException) -> str:
+    """Return an exception as "Type: first line of its message", short enough for a sentence."""
+    lines = str(error).strip().splitlines()
+    line = lines[0].rstrip(" .;") if lines else ""
+    line = line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def _missing(name: str, error: ModuleNotFoundError, key: str, base_dir: Path) -> UsageError:
+    """Say whether the module itself is missing or something that it imports."""
+    lost = error.name or name
+    if name != lost and not name.startswith(f"{lost}."):
+        return UsageError(
+            f'{key}: "{name}" imports "{lost}", which is not installed; install it beside Casemate'
+        )
+    parent, _, last = lost.rpartition(".")
+    if parent:
+        search: Any = getattr(sys.modules.get(parent), "__path__", ())
+        where = f'the package "{parent}"'
+    else:
+        search, where = [str(base_dir.resolve())], f"{base_dir} or the installed packages"
+    known = [found.name for found in pkgutil.iter_modules(search)]
+    return UsageError(f'{key}: there is no module "{last}" in {where}.{did_you_mean(last, known)}')
+
+
+def _refuse_clash(name: str, key: str, base_dir: Path) -> None:
+    """Refuse a module of the user's that Python would take for one already loaded."""
+    top = name.partition(".")[0]
+    loaded = sys.modules.get(top)
+    if loaded is None:
+        return
+    found = PathFinder.find_spec(top, [str(base_dir.resolve())])
+    if found is None or found.origin is None:  # a folder without __init__.py shadows nothing
+        return
+    origin = getattr(loaded, "__file__", None)
+    if origin is None or Path(origin).resolve() != Path(found.origin).resolve():
+        raise UsageError(
+            f'{key}: a module named "{top}" is already loaded from {origin or "Python itself"}, '
+            f"so {found.origin} cannot be; rename yours"
+        )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from typing_extensions import Self
+
 __all__ = ["Archive"]
 
 MEMBER_LIMIT = 1 << 26
@@ -41,20 +43,24 @@ class Archive:
     Args:
         path: The file.
         member_limit: Most bytes that one member may unpack to.
+        remedy: What the user can do about a bad archive, for the messages.
 
     Raises:
         UsageError: If the file is no zip archive, is damaged, or is refused.
     """
 
-    def __init__(self, path: Path, *, member_limit: int = MEMBER_LIMIT) -> None:
+    def __init__(
+        self, path: Path, *, member_limit: int = MEMBER_LIMIT, remedy: str = "fetch it again"
+    ) -> None:
         self.path = path
+        self._remedy = remedy
         if not path.is_file():
             raise UsageError(f"{path} does not exist or is no file; mend the path")
         try:
             self._zip = zipfile.ZipFile(path)
         except _DAMAGE as error:
             raise UsageError(
-                f"{path} is truncated or no zip archive ({error}); fetch it again"
+                f"{path} is truncated or no zip archive ({error}); {remedy}"
             ) from error
         except OSError as error:
             raise UsageError(f"{path} cannot be read ({error.strerror or error})") from error
@@ -64,7 +70,7 @@ class Archive:
             self._zip.close()
             raise
 
-    def __enter__(self) -> Archive:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -102,14 +108,14 @@ class Archive:
     @contextmanager
     def _guarded(self, name: str) -> Iterator[None]:
         if name not in self._members:
-            raise UsageError(f"{self.path} has no member {name!r}; fetch the archive again")
+            raise UsageError(f"{self.path} has no member {name!r}; {self._remedy}")
         try:
             yield
         except UsageError:  # a ValueError too, but raised by the reader for its own reasons
             raise
         except (*_DAMAGE, OSError) as error:
             raise UsageError(
-                f"{self.path}: the member {name!r} is damaged ({error}); fetch the archive again"
+                f"{self.path}: the member {name!r} is damaged ({error}); {self._remedy}"
             ) from error
 
     def _checked(self, member_limit: int) -> dict[str, zipfile.ZipInfo]:
@@ -125,8 +131,8 @@ class Archive:
                 reason = f"brings the archive to more than {TOTAL_LIMIT} bytes"
             if reason is not None:
                 raise UsageError(
-                    f"{self.path} is refused: its member {name!r} {reason}; "
-                    "fetch the archive from its publisher"
+                    f"{self.path} is refused: its member {name!r} {reason}; {self._remedy} from "
+                    "where you can trust it"
                 )
             if not info.is_dir():
                 members[name] = info

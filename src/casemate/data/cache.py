@@ -4,8 +4,8 @@ An entry is a folder with `inputs.npy`, `labels.npy`, perhaps `groups.npy`, and 
 names, domain and the content hash, which is so not computed again). It is built beside its final
 place and renamed into it, so an interrupted or a second builder leaves no half entry. Its name is
 the hash of what it was made from: the loader, its parameters and the sources' checksums. A
-source's checksum is remembered under its path, size and modification time, so that an archive is
-read through only when it is new.
+source's checksum is remembered under its path, size and times, so that an archive is read through
+only when it is new.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def checksum(path: Path) -> str:
     """
     try:
         state = path.stat()
-        stamp = _stamps() / key("stamp", str(path.resolve()), state.st_size, state.st_mtime_ns)
+        times = (state.st_mtime_ns, state.st_ctime_ns)
+        stamp = _stamps() / key("stamp", str(path.resolve()), state.st_size, times)
         if stamp.is_file():
             known = stamp.read_text(encoding="ascii", errors="replace")
             if _CHECKSUM.fullmatch(known):

@@ -10,7 +10,7 @@ from casemate.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["check_class_names"]
+__all__ = ["check_class_names", "plain_text"]
 
 LONGEST = 200
 """Characters in the longest name that is taken."""
@@ -20,6 +20,17 @@ LONGEST = 200
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # marks that turn the direction of the text around them
 _DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain_text(text: str) -> str:
+    """Return text such as a file name as it is if it is plain, else with escapes."""
+    return ascii(text) if _is_odd(text) else text
+
+
+def _is_odd(text: str) -> bool:
+    return any(
+        unicodedata.category(c) in _REFUSED_CATEGORIES or c in _DIRECTION_MARKS for c in text
+    )
 
 
 def check_class_names(names: Sequence[str], where: str) -> None:
@@ -41,9 +52,7 @@ def check_class_names(names: Sequence[str], where: str) -> None:
                 f"{where}: the name of class {label} has {len(name)} characters; "
                 f"give it 1 to {LONGEST} that are not all blank"
             )
-        if any(
-            unicodedata.category(c) in _REFUSED_CATEGORIES or c in _DIRECTION_MARKS for c in name
-        ):
+        if _is_odd(name):
             raise UsageError(
                 f"{where}: the name of class {label}, {name!r}, holds control characters; rename it"
             )

@@ -211,5 +211,5 @@ def digest_arrays(*arrays: Tensor) -> str:
         plain = array.detach().cpu().contiguous()
         chunks.append(f"{plain.dtype}{tuple(plain.shape)}".encode())
         if plain.numel():  # a memoryview of nothing cannot be cast
-            chunks.append(memoryview(plain.flatten().view(torch.uint8).numpy()))
+            chunks.append(plain.flatten().view(torch.uint8).numpy().data)
     return digest_bytes(*chunks)

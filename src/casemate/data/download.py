@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from casemate.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from requests import Response
 
     from casemate.data.progress import Progress
@@ -72,7 +73,7 @@ class Download:
         while self._have() != self._size:
             try:
                 self._ask(url)
-            except RequestException as error:
+            except RequestException as error:  # noqa: PERF203 - a cut connection is what the loop is for
                 # only bytes never seen before count: a server that starts over brings nothing new
                 failures = 0 if self._have() > best else failures + 1
                 best = max(best, self._have())

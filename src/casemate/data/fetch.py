@@ -165,7 +165,7 @@ def _fetch(name: str, file: OfficialFile, progress: Progress) -> Path:
     for source in file.sources:
         try:
             return _fetch_from(source, _downloads(name), file, progress)
-        except UsageError as error:
+        except UsageError as error:  # noqa: PERF203 - the next source may give it
             refusals.append(error)
         except OSError as error:
             raise UsageError(

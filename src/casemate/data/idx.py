@@ -12,15 +12,15 @@ import math
 import struct
 import zlib
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from casemate.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import numpy as np
 
 __all__ = ["read_idx"]
 
@@ -65,7 +65,7 @@ def read_idx(
             )
         array = allocate(shape)
         digest = hashlib.sha256(header)
-        flat = memoryview(array.reshape(-1))
+        flat = array.reshape(-1).data
         for start in range(0, size, _CHUNK):
             piece = flat[start : start + _CHUNK]
             _fill(file, piece)
@@ -75,16 +75,16 @@ def read_idx(
     return array, digest.hexdigest()
 
 
-def _fill(file: IO[bytes], piece: memoryview) -> None:
+def _fill(file: gzip.GzipFile, piece: memoryview) -> None:
     while len(piece):
-        count = file.readinto(piece)  # type: ignore[attr-defined] # GzipFile has it, IO[bytes] does not say so
+        count = file.readinto(piece)
         if not count:
             raise EOFError("it ends before its last value")
         piece = piece[count:]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[gzip.GzipFile]:
     try:
         with gzip.open(path, "rb") as file:
             yield file

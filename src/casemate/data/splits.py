@@ -55,7 +55,7 @@ def holdout(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Data
     generator = stream(seed, "splits/holdout").numpy()
     held_count = _shares(per_class, fraction, np.maximum(per_class - 1, 0), generator)
     held_units = _first_of_each_class(unit_labels, held_count, generator)
-    held = held_units[unit_of]
+    held: np.ndarray = held_units[unit_of]
     if not held.any() or held.all():
         raise UsageError(
             f"{dataset.name}: holding out {fraction} of {len(unit_labels)} "
@@ -139,7 +139,7 @@ def _shares(
     until the total is the rounded fraction of all.
     """
     exact = per_class * fraction
-    taken = np.minimum(np.floor(exact).astype(np.int64), most)
+    taken: np.ndarray = np.minimum(np.floor(exact).astype(np.int64), most)
     missing = int(np.floor(per_class.sum() * fraction + 0.5)) - int(taken.sum())
     order = np.lexsort((generator.random(len(exact)), taken - exact))
     order = order[(exact > taken)[order] & (taken < most)[order]]

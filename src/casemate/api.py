@@ -119,6 +119,7 @@ def attack(
     Raises:
         UsageError: If something does not fit the model or the data.
     """
+    chosen = data if source is None else of_class(data, source)
     chosen = stratified_sample(chosen, samples, seed)
     target_label = None if goal is None else data.class_index(goal)
     trials = []

@@ -1,0 +1,155 @@
+"""Holds the code to the table of layers in docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "casemate"
+
+VOCABULARY = ("threats", "registry", "random", "stats", "evidence", "identity", "errors")
+# what each layer may import beside itself, the vocabulary and other packages; the first name that
+# is a module's own, or a package above it, decides
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "cli": ("",),
+    "api": ("",),
+    "report": ("campaign.record", "campaign.events"),
+    "campaign": ("data.dataset", "training.trained", "target"),
+    "inference": ("models", "data", "target", "access", "guard"),
+    "training": ("models", "data", "target"),
+    "models": ("data", "target"),
+    "target": ("data.domain",),
+    "access": ("target", "data.domain"),
+    "guard": ("target", "access", "data.domain"),
+    "data": (),
+    **dict.fromkeys(VOCABULARY, ()),
+}
+# what a module of the vocabulary may import from outside, at its top
+LIGHT = {"numpy"}
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def name_of(path):
+    """Return "data.domain" for src/casemate/data/domain.py, and "" for the package itself."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def covers(layer, module):
+    return layer == "" or module == layer or module.startswith(f"{layer}.")
+
+
+def layer_of(module):
+    return next((layer for layer in MAY_IMPORT if covers(layer, module)), None)
+
+
+def imports(path):
+    """Yield (line, module, at_top) of every import, also in functions and for types only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_top = {id(node) for node in tree.body}
+    own = ["casemate", *name_of(path).split(".")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, id(node) in at_top
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = own if path.name == "__init__.py" else own[:-1]
+                base = ".".join([*package[: len(package) - node.level + 1], base]).rstrip(".")
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                is_module = (SOURCE.parent / Path(*full.split("."))).with_suffix(".py").exists()
+                yield node.lineno, full if is_module else base, id(node) in at_top
+
+
+def test_the_table_is_the_one_in_the_documentation():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]*`[^|]*) \| [^|]* \| [^|]* \|$", page.split("## Layers")[1], re.MULTILINE)
+    named = [n for row in rows for n in re.findall(r"([a-z]+)(?:/|\.py)(?=[`\s])", row)]
+    assert sorted(named) == sorted(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[name_of(p) or "casemate" for p in MODULES])
+def test_arrows_point_down(path):
+    module = name_of(path)
+    if module == "":
+        allowed: tuple[str, ...] = ()  # `import casemate` must cost nothing
+    else:
+        layer = layer_of(module)
+        assert layer is not None, f"docs/architecture.md gives {path.name} no layer"
+        allowed = (layer, *VOCABULARY, *MAY_IMPORT[layer])
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {target}"
+        for line, target, _ in imports(path)
+        if target.split(".")[0] == "casemate"
+        and not any(covers(a, target.removeprefix("casemate").lstrip(".")) for a in allowed)
+        and target != "casemate"  # the version
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", VOCABULARY)
+def test_the_vocabulary_is_light(name):
+    heavy = {
+        target.split(".")[0]
+        for _, target, at_top in imports(SOURCE / f"{name}.py")
+        if at_top and target.split(".")[0] not in sys.stdlib_module_names
+    }
+    assert heavy <= LIGHT | {"casemate"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[name_of(p) or "casemate" for p in MODULES])
+def test_only_the_command_line_prints(path):
+    module = name_of(path)
+    if covers("cli", module) or module == "api":
+        return
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = ast.unparse(node) if isinstance(node, (ast.Call, ast.Attribute)) else ""
+        if isinstance(node, ast.Call) and text.startswith(
+            ("print(", "typer.echo(", "warnings.simple")
+        ):
+            wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} calls {text[:40]}")
+        if isinstance(node, ast.Attribute) and text in ("sys.stdout", "sys.stderr"):
+            wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} uses {text}")
+    wrong += [
+        f"{path.relative_to(ROOT)}:{line} imports {target}"
+        for line, target, _ in imports(path)
+        if target.split(".")[0] in ("rich", "typer", "click", "tqdm")
+    ]
+    assert not wrong
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import casemate",
+        "import casemate.registry as r; [r.names(k) for k in r._BUILT_IN]",
+        "import casemate.threats as t; t.taxonomy()",
+        "import casemate.stats as s; s.rate('x', 1, 2); s.holm([0.1])",
+        "import casemate.errors, casemate.evidence, casemate.identity, casemate.random",
+        "import casemate.random as r; r.stream(1, 'x').child('y').numpy()",
+    ],
+)
+def test_the_vocabulary_imports_nothing_heavy(code):
+    loaded = set(re.findall(r"\|\s+([\w.]+)$", run(code).stderr, re.MULTILINE))
+    assert "casemate" in loaded
+    assert not {"torch", "scipy", "sklearn", "pydantic", "matplotlib"} & loaded
+
+
+def test_the_check_for_heavy_imports_sees_them():
+    loaded = set(re.findall(r"\|\s+([\w.]+)$", run("import casemate.target").stderr, re.MULTILINE))
+    assert "torch" in loaded

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from casemate.data.download import Download
 from casemate.data.locations import CACHE_VARIABLE, DATA_VARIABLE, cache_folder, data_folder
-from casemate.data.progress import Progress, bar
+from casemate.data.progress import Progress, current
 from casemate.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -102,14 +102,14 @@ OFFICIAL: dict[str, tuple[OfficialFile, ...]] = {
 """Files of each data set that has to be fetched, with the checksums they must have."""
 
 
-def get(name: str, *, progress: Progress = bar) -> list[Path]:
+def get(name: str, *, progress: Progress | None = None) -> list[Path]:
     """Make sure that a data set's files are on this machine.
 
     Files in the cache folder are verified again, and downloaded again if they changed.
 
     Args:
         name: Registered name of the data set.
-        progress: Shows how far a download is.
+        progress: Shows how far a download is; None for `casemate.data.progress.current()`.
 
     Returns:
         The files; none for a data set that needs none ("digits").
@@ -126,16 +126,16 @@ def get(name: str, *, progress: Progress = bar) -> list[Path]:
         )
     if data_folder() is not None:
         return [locate(name, file.name) for file in OFFICIAL[name]]
-    return [_fetch(name, file, progress) for file in OFFICIAL[name]]
+    return [_fetch(name, file, progress or current()) for file in OFFICIAL[name]]
 
 
-def locate(name: str, file: str, *, progress: Progress = bar) -> Path:
+def locate(name: str, file: str, *, progress: Progress | None = None) -> Path:
     """Return where one official file is, downloading it if it is nowhere.
 
     Args:
         name: Name of the data set, a key of `OFFICIAL`.
         file: Name of one of its files.
-        progress: Shows how far a download is.
+        progress: Shows how far a download is; None for `casemate.data.progress.current()`.
 
     Raises:
         UsageError: As `get`.
@@ -152,7 +152,7 @@ def locate(name: str, file: str, *, progress: Progress = bar) -> Path:
     path = _downloads(name) / file
     if path.is_file():  # it took this name only after it was verified
         return path
-    return _fetch(name, next(f for f in OFFICIAL[name] if f.name == file), progress)
+    return _fetch(name, next(f for f in OFFICIAL[name] if f.name == file), progress or current())
 
 
 def _downloads(name: str) -> Path:

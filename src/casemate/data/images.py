@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
 from typing import TYPE_CHECKING, Literal
 
@@ -54,27 +53,26 @@ def open_image(path: Path, channels: Channels | None) -> Image.Image:
         UsageError: If the file is no image of 8 bits a channel, is an animation, is damaged, or is
             a decompression bomb.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on oddities of metadata, which are not used
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-                _check(image, path)
-                wanted = channels or (1 if image.mode in _GRAY else 3)
-                image.load()
-                return image.convert("L" if wanted == 1 else "RGB")
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise UsageError(_too_large(path)) from error
-        except UsageError:  # a ValueError too
-            raise
-        except UnidentifiedImageError as error:
-            raise UsageError(
-                f"{str(path)!r} is not an image ({', '.join(_FORMATS)} are read); move it away"
-            ) from error
-        except _DAMAGE as error:
-            raise UsageError(
-                f"{str(path)!r} cannot be read as an image ({error}); replace it or move it away"
-            ) from error
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            _check(image, path)
+            wanted = channels or (1 if image.mode in _GRAY else 3)
+            image.load()
+            image.info.pop("transparency", None)
+            return image.convert("L" if wanted == 1 else "RGB")
+    # Pillow's own limit may be lower or higher than this one, and its warning may be an error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UsageError(_too_large(path)) from error
+    except UsageError:  # a ValueError too
+        raise
+    except UnidentifiedImageError as error:
+        raise UsageError(
+            f"{str(path)!r} is not an image ({', '.join(_FORMATS)} are read); move it away"
+        ) from error
+    except _DAMAGE as error:
+        raise UsageError(
+            f"{str(path)!r} cannot be read as an image ({error}); replace it or move it away"
+        ) from error
 
 
 def _check(image: Image.Image, path: Path) -> None:

@@ -93,12 +93,13 @@ def read_header(archive: Archive, key: str) -> Column:
             shape, fortran, dtype = _read_header(file)
         except ValueError as error:
             raise UsageError(
-                f"{archive.path}: {key} is no array ({error}); write the file again with numpy.savez"
+                f"{archive.path}: {key} is no array ({error}); "
+                "write the file again with numpy.savez"
             ) from error
         if dtype.hasobject:
             raise UsageError(
-                f"{archive.path}: {key} holds Python objects, which only a pickle could restore and "
-                "pickles are refused; save plain numbers or fixed-width text"
+                f"{archive.path}: {key} holds Python objects, which only a pickle could restore, "
+                "and pickles are refused; save plain numbers or fixed-width text"
             )
         held = archive.size(member) - file.tell()
     if math.prod(shape) * dtype.itemsize != held:

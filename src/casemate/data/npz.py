@@ -73,6 +73,10 @@ class Npz:
             raise UsageError("npz: give both low and high, or neither")
         if self.low is not None and self.high is not None:
             Domain(shape=(1,), low=self.low, high=self.high)  # refuses bounds that are none
+            if max(abs(self.low), abs(self.high)) > np.finfo(np.float32).max:
+                raise UsageError(
+                    f"npz: low and high must fit into float32, got [{self.low}, {self.high}]"
+                )
 
     def load(self, split: Split) -> Dataset:
         """Return one split.
@@ -187,8 +191,8 @@ def _parts(archive: Archive) -> dict[Part, tuple[str, str]]:
 def _labels(column: Column) -> np.ndarray:
     if column.dtype.kind not in "iu" or len(column.shape) != 1 or not column.shape[0]:
         raise UsageError(
-            f"{column.where} is an array of {column.dtype} with the shape {column.shape}; labels are "
-            "one whole number for each sample, at least one"
+            f"{column.where} is an array of {column.dtype} with the shape {column.shape}; labels "
+            "are one whole number for each sample, at least one"
         )
     labels = column.read()
     low, high = int(labels.min()), int(labels.max())

@@ -43,8 +43,8 @@ def input_type(column: Column) -> type[np.uint8 | np.float32]:
     if column.dtype.kind == "f" and column.dtype.itemsize in _FLOAT_BYTES:
         return np.float32
     raise UsageError(
-        f"{column.where} is of type {column.dtype}; save it as uint8 (0 to 255), or as float32 with "
-        "its bounds in low= and high="
+        f"{column.where} is of type {column.dtype}; save it as uint8 (0 to 255), or as float32 "
+        "with its bounds in low= and high="
     )
 
 
@@ -61,6 +61,8 @@ def copy_checked(column: Column, target: np.ndarray, bounds: Bounds) -> None:
     """
     done = 0
     for window, block in column.blocks(target):
+        if block.dtype.itemsize == 2:  # noqa: PLR2004 - bytes of a float16, which bounds can overflow
+            block = block.astype(np.float32)  # noqa: PLW2901 - the same values
         if block.dtype.kind == "f":
             # written so that NaN fails it too
             inside = (block >= bounds.low) & (block <= bounds.high)

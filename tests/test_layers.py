@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,25 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "casemate"
 
 VOCABULARY = ("threats", "registry", "random", "stats", "evidence", "identity", "errors")
-# what each layer may import beside itself, the vocabulary and other packages; the first name that
-# is a module's own, or a package above it, decides
+# what each layer may import beside itself, the vocabulary and other packages
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cli": ("",),
     "api": ("",),
     "report": ("campaign.record", "campaign.events"),
-    "campaign": ("data.dataset", "training.trained", "target"),
+    # the doors only: attacks, defenses, architectures and data sources come from the registry
+    "campaign": (
+        "data.dataset",
+        "data.splits",
+        "models.accuracy",
+        "models.architecture",
+        "models.load",
+        "training.loop",
+        "training.recipe",
+        "training.trained",
+        "target",
+        "access",
+        "inference.evaluate",
+    ),
     "inference": ("models", "data", "target", "access", "guard"),
     "training": ("models", "data", "target"),
     "models": ("data", "target"),
@@ -42,16 +55,21 @@ def name_of(path):
 
 
 def covers(layer, module):
-    return layer == "" or module == layer or module.startswith(f"{layer}.")
+    return layer in ("", module) or module.startswith(f"{layer}.")
 
 
 def layer_of(module):
     return next((layer for layer in MAY_IMPORT if covers(layer, module)), None)
 
 
+@cache
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path):
     """Yield (line, module, at_top) of every import, also in functions and for types only."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     at_top = {id(node) for node in tree.body}
     own = ["casemate", *name_of(path).split(".")]
     for node in ast.walk(tree):
@@ -66,12 +84,14 @@ def imports(path):
             for alias in node.names:
                 full = f"{base}.{alias.name}"
                 is_module = (SOURCE.parent / Path(*full.split("."))).with_suffix(".py").exists()
-                yield node.lineno, full if is_module else base, id(node) in at_top
+                named = is_module or base == "casemate"  # a public name hides its module
+                yield node.lineno, full if named else base, id(node) in at_top
 
 
 def test_the_table_is_the_one_in_the_documentation():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([^|]*`[^|]*) \| [^|]* \| [^|]* \|$", page.split("## Layers")[1], re.MULTILINE)
+    table = page.split("## Layers")[1]
+    rows = re.findall(r"^\| ([^|]*`[^|]*) \| [^|]* \| [^|]* \|$", table, re.MULTILINE)
     named = [n for row in rows for n in re.findall(r"([a-z]+)(?:/|\.py)(?=[`\s])", row)]
     assert sorted(named) == sorted(MAY_IMPORT)
 
@@ -80,17 +100,16 @@ def test_the_table_is_the_one_in_the_documentation():
 def test_arrows_point_down(path):
     module = name_of(path)
     if module == "":
-        allowed: tuple[str, ...] = ()  # `import casemate` must cost nothing
-    else:
-        layer = layer_of(module)
-        assert layer is not None, f"docs/architecture.md gives {path.name} no layer"
-        allowed = (layer, *VOCABULARY, *MAY_IMPORT[layer])
+        return  # the public names, each loaded when it is first used
+    layer = layer_of(module)
+    assert layer is not None, f"docs/architecture.md gives {path.name} no layer"
+    allowed = (layer, *VOCABULARY, *MAY_IMPORT[layer])
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {target}"
         for line, target, _ in imports(path)
         if target.split(".")[0] == "casemate"
         and not any(covers(a, target.removeprefix("casemate").lstrip(".")) for a in allowed)
-        and target != "casemate"  # the version
+        and target not in ("casemate", "casemate.__version__")
     ]
     assert not wrong
 
@@ -110,15 +129,12 @@ def test_only_the_command_line_prints(path):
     module = name_of(path)
     if covers("cli", module) or module == "api":
         return
-    wrong = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        text = ast.unparse(node) if isinstance(node, (ast.Call, ast.Attribute)) else ""
-        if isinstance(node, ast.Call) and text.startswith(
-            ("print(", "typer.echo(", "warnings.simple")
-        ):
-            wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} calls {text[:40]}")
-        if isinstance(node, ast.Attribute) and text in ("sys.stdout", "sys.stderr"):
-            wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} uses {text}")
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno} prints"
+        for node in ast.walk(parsed(path))
+        if (isinstance(node, ast.Name) and node.id == "print")
+        or (isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "echo"))
+    ]
     wrong += [
         f"{path.relative_to(ROOT)}:{line} imports {target}"
         for line, target, _ in imports(path)

@@ -18,6 +18,8 @@ __all__ = ["SCHEMA", "canonical", "digest_bytes", "digest_file", "key"]
 SCHEMA = 1
 """Version of what goes into a key; raising it makes every trial run again."""
 
+# exact types, so that members of an enumeration of strings are not among them
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 _SIZE = 16  # bytes: 128 bits are ample against accident, and read well as 32 hex digits
 
 
@@ -32,7 +34,10 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
-        plain = {str(k): canonical(v) for k, v in value.items()}
+        plain = {
+            str(k): v if type(v) in _PLAIN else canonical(v)  # most values, so the call is spared
+            for k, v in value.items()
+        }
         if len(plain) != len(value):
             raise TypeError(f"two of the keys {list(value)} have the same canonical form")
         return plain

@@ -1,0 +1,1 @@
+"""Campaigns: a specification becomes trials, a plan says what runs, the store keeps results."""

@@ -1,0 +1,121 @@
+"""What the campaign engine costs: planning 10,000 trials, and the overhead of running one.
+
+Run with `python -m benchmarks.campaign [--json FILE]`. Every row is {name, value, unit, limit,
+better, peer}; the exit code is 1 if a limit is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from casemate.campaign.assemble import Replay
+from casemate.campaign.document import parse_document
+from casemate.campaign.gates import Gates
+from casemate.campaign.plan import make_plan
+from casemate.campaign.run import run_plan
+from casemate.campaign.spec import read_spec
+from casemate.campaign.store import Store
+from casemate.inference.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from casemate.campaign.plan import Plan
+
+_PLAN_LIMIT = 2.0  # seconds for 10,000 trials
+_OVERHEAD_LIMIT = 5.0  # milliseconds a trial
+_REPEATS = 5
+_TRIALS = 20
+
+_HEAD = """
+casemate: 1
+name: benchmark
+data: {source: digits}
+model: {architecture: lenet, recipe: {epochs: 1}}
+defaults: {samples: 100}
+"""
+
+
+def main() -> int:
+    """Measure, print the rows, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(
+        1
+    )  # the engine is not parallel, and idle threads would blur the difference
+    rows = [_planning(), _overhead()]
+    for row in rows:
+        print(f"{row['name']}: {row['value']:.3g} {row['unit']} (limit {row['limit']:g})")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return int(any(row["value"] > row["limit"] for row in rows))
+
+
+def _planning() -> dict[str, Any]:
+    """Time from the text of a specification to the plan of 10,000 trials, imports apart."""
+    epsilons = ", ".join(f"{i}/400" for i in range(1, 101))
+    steps = ", ".join(str(i) for i in range(1, 101))
+    text = _HEAD + f"trials: [{{attack: {{name: pgd, epsilon: [{epsilons}], steps: [{steps}]}}}}]"
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), write=True) as store:
+        _plan(text, Gates(base_dir=Path()), store)  # imports what a plan needs
+        for _ in range(_REPEATS):
+            started = time.perf_counter()
+            plan = _plan(text, Gates(base_dir=Path()), store)
+            seconds.append(time.perf_counter() - started)
+    assert len(plan.trials) == 10_000  # noqa: S101, PLR2004 - what is timed is what was promised
+    return _row("plan of 10,000 trials", statistics.median(seconds), "s", _PLAN_LIMIT)
+
+
+def _overhead() -> dict[str, Any]:
+    """Time of a campaign's trials over the same attacks called directly, interleaved."""
+    epsilons = ", ".join(f"{i}/200" for i in range(1, _TRIALS + 1))
+    text = _HEAD + f"trials: [{{attack: {{name: bim, epsilon: [{epsilons}]}}}}]"
+    differences = []
+    for _ in range(_REPEATS):
+        with tempfile.TemporaryDirectory() as folder, Store(Path(folder), write=True) as store:
+            gates = Gates(base_dir=Path())
+            plan = _plan(text, gates, store)
+            first = plan.trials[0].trial
+            target = gates.target(first, store, lambda _event: None)
+            gates.describe(first, store, lambda _event: None)
+            for planned in plan.trials[:2]:  # warms up
+                evaluate(gates.setting(planned.trial), target, gates.samples(planned.trial))
+            started = time.perf_counter()
+            for planned in plan.trials:
+                evaluate(gates.setting(planned.trial), target, gates.samples(planned.trial))
+            bare = time.perf_counter() - started
+            started = time.perf_counter()
+            run_plan(plan, store, gates, replay=Replay(source="benchmark.yaml"))
+            differences.append((time.perf_counter() - started - bare) / _TRIALS)
+    return _row(
+        "engine overhead a trial", 1000 * statistics.median(differences), "ms", _OVERHEAD_LIMIT
+    )
+
+
+def _plan(text: str, gates: Gates, store: Store) -> Plan:
+    spec, problems = read_spec(parse_document(text, "benchmark.yaml"), base_dir=Path())
+    return make_plan(spec, problems, gates, store)
+
+
+def _row(name: str, value: float, unit: str, limit: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "limit": limit,
+        "better": "lower",
+        "peer": None,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

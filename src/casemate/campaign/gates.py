@@ -1,0 +1,270 @@
+"""The one place where a campaign calls the gates: data, training, inference.
+
+What is loaded or trained once stays at hand for all trials that share it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from casemate.campaign.events import ModelMeasuring, ModelReady, ModelTraining
+from casemate.campaign.sections import plain_model
+from casemate.errors import UsageError
+from casemate.identity import key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from casemate.campaign.events import Listener
+    from casemate.campaign.plugins import Plugin
+    from casemate.campaign.sections import Goal, ModelChoice
+    from casemate.campaign.store import Store
+    from casemate.campaign.trials import Trial
+    from casemate.data.dataset import Dataset, Split
+    from casemate.evidence import Evidence
+    from casemate.inference.evaluate import Cost, Setting
+    from casemate.target import Target
+
+__all__ = ["Gates"]
+
+
+class Gates:
+    """Data, models and attacks for the trials of one campaign.
+
+    Args:
+        base_dir: What relative paths of a user's model are relative to.
+        device: Where models run: "cpu", "cuda", "cuda:1", "mps".
+        batch_size: Samples at a time; of no consequence for the results.
+    """
+
+    def __init__(self, *, base_dir: Path, device: str = "cpu", batch_size: int = 128) -> None:
+        self.base_dir = base_dir
+        self.device = _device(device)
+        self.batch_size = batch_size
+        self._data: dict[tuple[str, Split], Dataset] = {}
+        self._samples: dict[tuple[object, ...], Dataset] = {}
+        self._model_keys: dict[tuple[object, ...], str] = {}
+        self._given: dict[tuple[str, str], Target] = {}
+        self._current: tuple[str, Target] | None = None
+
+    # -- data -----------------------------------------------------------------------------------
+
+    def data(self, source: Plugin, split: Split) -> Dataset:
+        """Return one split of a data source.
+
+        Raises:
+            UsageError: If it is not to be had or not well formed.
+        """
+        name = (source.digest, split)
+        if name not in self._data:
+            self._data[name] = source.value.load(split)
+        return self._data[name]
+
+    def samples(self, trial: Trial) -> Dataset:
+        """Return the samples of the test split that a trial attacks."""
+        from casemate.data.splits import of_class, stratified_sample  # noqa: PLC0415 - imports torch
+
+        options = trial.options
+        name = (trial.data.digest, trial.goal.from_, options.samples, options.seed)
+        if name not in self._samples:
+            samples = self.data(trial.data, "test")
+            if trial.goal.from_ is not None:
+                samples = of_class(samples, trial.goal.from_)
+            self._samples[name] = stratified_sample(samples, options.samples, options.seed)
+        return self._samples[name]
+
+    def labels(self, trial: Trial) -> tuple[int | None, int | None]:
+        """Return the labels that a trial's goal names.
+
+        Raises:
+            UsageError: If the data has no such class.
+        """
+        test = self.data(trial.data, "test")
+        goal: Goal = trial.goal
+        start = None if goal.from_ is None else test.class_index(goal.from_)
+        return start, None if goal.to is None else test.class_index(goal.to)
+
+    # -- models ---------------------------------------------------------------------------------
+
+    def model_key(self, trial: Trial) -> str:
+        """Return the digest of the trial's model, without training it."""
+        seed = trial.options.seed if trial.model.architecture else None
+        name = (trial.model.digest, trial.data.digest, seed)
+        if name not in self._model_keys:
+            self._model_keys[name] = self._model_key(trial)
+        return self._model_keys[name]
+
+    def _model_key(self, trial: Trial) -> str:
+        model = trial.model
+        if model.architecture is None:
+            return self._loaded(model, self.data(trial.data, "test")).digest
+        from casemate.models.architecture import skeleton  # noqa: PLC0415 - imports torch
+        from casemate.training.trained import training_key  # noqa: PLC0415 - as above
+
+        train = self.data(trial.data, "train")
+        skeleton(
+            model.architecture.value, train.domain, len(train.classes)
+        )  # refuses what cannot be
+        return training_key(
+            model.architecture.value,
+            model.recipe,
+            train,
+            seed=trial.options.seed,
+            device=self.device,
+        )
+
+    def given(self, trial: Trial) -> Target | None:
+        """Return the user's model, or None if the trial's model is trained here."""
+        if trial.model.architecture is not None:
+            return None
+        return self._loaded(trial.model, self.data(trial.data, "test"))
+
+    def target(self, trial: Trial, store: Store, tell: Listener) -> Target:
+        """Return the trial's model: loaded, from the store, or trained now and kept there."""
+        given = self.given(trial)
+        if given is not None:
+            return given
+        name = self.model_key(trial)
+        if self._current is None or self._current[0] != name:
+            self._current = None  # two models at a time may not fit into memory
+            self._current = (name, self._trained(trial, name, store, tell))
+        return self._current[1]
+
+    def _trained(self, trial: Trial, name: str, store: Store, tell: Listener) -> Target:
+        from casemate.training.loop import train  # noqa: PLC0415 - imports torch
+        from casemate.training.trained import TrainedModel  # noqa: PLC0415 - as above
+
+        model = trial.model
+        assert model.architecture is not None  # noqa: S101 - the caller asked
+        words = plain_model(model)
+        started = time.perf_counter()
+        path = store.file(name)
+        cached = path is not None
+        if path is None:
+            tell(ModelTraining(model=words, done=0, total=1))
+            trained = train(
+                model.architecture.value,
+                model.recipe,
+                self.data(trial.data, "train"),
+                seed=trial.options.seed,
+                device=self.device,
+                progress=lambda p: tell(
+                    ModelTraining(
+                        model=words,
+                        done=p.step,
+                        total=p.steps,
+                        note=f"epoch {p.epoch} of {p.epochs}, accuracy {100 * p.accuracy:.1f} %",
+                    )
+                ),
+            )
+            store.put_file(name, trained.save)
+            path = store.file(name)
+            assert path is not None  # noqa: S101 - it was put there just now
+        # also after training, so that a campaign that was interrupted sees the very same model
+        target = TrainedModel.load(path).target(self.device)
+        tell(ModelReady(model=words, seconds=time.perf_counter() - started, cached=cached))
+        return target
+
+    def _loaded(self, model: ModelChoice, test: Dataset) -> Target:
+        from casemate.models.load import load_target  # noqa: PLC0415 - imports torch
+
+        name = (model.digest, test.digest)
+        if name not in self._given:
+            assert model.given is not None  # noqa: S101 - the caller asked
+            self._given[name] = load_target(
+                model.given,
+                domain=test.domain,
+                classes=test.classes,
+                base_dir=self.base_dir,
+                device=self.device,
+            )
+        return self._given[name]
+
+    def describe(self, trial: Trial, store: Store, tell: Listener) -> dict[str, Any]:
+        """Return the report's entry of a trial's model; its accuracy is measured once and kept."""
+        name = key("model entry", self.model_key(trial), self.data(trial.data, "test").digest)
+        known = store.value(name)
+        if known is None:
+            known = self._described(trial, store, tell)
+            store.put_value(name, known)
+        entry: dict[str, Any] = known
+        return entry
+
+    def described(self, trial: Trial, store: Store) -> dict[str, Any] | None:
+        """Return the report's entry of a trial's model if it is in the store."""
+        name = key("model entry", self.model_key(trial), self.data(trial.data, "test").digest)
+        entry: dict[str, Any] | None = store.value(name)
+        return entry
+
+    def _described(self, trial: Trial, store: Store, tell: Listener) -> dict[str, Any]:
+        from dataclasses import asdict  # noqa: PLC0415 - only here
+
+        from casemate.models.accuracy import accuracy  # noqa: PLC0415 - imports torch
+
+        target, test = self.target(trial, store, tell), self.data(trial.data, "test")
+        words = plain_model(trial.model)
+        tell(ModelMeasuring(model=words, done=0, total=len(test)))
+        measured = accuracy(target, test, batch_size=self.batch_size)
+        tell(ModelMeasuring(model=words, done=len(test), total=len(test)))
+        return {
+            "digest": self.model_key(trial),
+            "name": words,
+            "data": test.name,
+            "classes": list(target.classes),
+            "outputs": target.outputs,
+            "parameters": sum(p.numel() for m in target.modules for p in m.parameters()) or None,
+            "accuracy": asdict(measured),
+            **({"notes": list(target.notes)} if target.notes else {}),
+            **({"seed": trial.options.seed} if trial.model.architecture else {}),
+            **{k: v for k, v in trial.model.settings.items() if v is not None},
+        }
+
+    # -- inference ------------------------------------------------------------------------------
+
+    def setting(self, trial: Trial) -> Setting:
+        """Return what decides the evidence besides model and data."""
+        from casemate.inference.evaluate import Attacker, Setting  # noqa: PLC0415 - imports torch
+
+        return Setting(
+            attack=trial.attack.value,
+            goal=self.labels(trial)[1],
+            defense=None if trial.defense is None else trial.defense.value,
+            attacker=Attacker(trial.options.attacker),
+            early_stop=trial.options.early_stop,
+            round=trial.options.round,
+            seed=trial.options.seed,
+        )
+
+    def cost(self, trial: Trial, n: int) -> Cost:
+        """Return the most samples that a trial of n samples sends through its model."""
+        from casemate.inference.evaluate import cost  # noqa: PLC0415 - imports torch
+
+        return cost(self.setting(trial), n)
+
+    def evaluate(self, trial: Trial, store: Store, tell: Listener, progress: Any) -> Evidence:
+        """Run a trial and return its evidence."""
+        from casemate.inference.evaluate import evaluate  # noqa: PLC0415 - imports torch
+
+        return evaluate(
+            self.setting(trial),
+            self.target(trial, store, tell),
+            self.samples(trial),
+            batch_size=self.batch_size,
+            progress=progress,
+            cache=store,
+        )
+
+
+def _device(name: str) -> str:
+    """Return the device, if there is one of that name."""
+    import torch  # noqa: PLC0415 - only who runs a campaign needs it
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f'the device "{name}" cannot be used ({reason}); use --device cpu'
+        ) from error
+    return name

@@ -1,0 +1,107 @@
+"""How fast a model is here: a short probe, so that a plan can say how long it will take."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from casemate.campaign.trials import Trial  # noqa: TC001 - a dataclass shows it
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from casemate.campaign.gates import Gates
+    from casemate.campaign.store import Store
+    from casemate.data.dataset import Dataset
+    from casemate.target import Target
+
+__all__ = ["Pace", "probe"]
+
+_LONG_ENOUGH = 0.2  # seconds
+_MOST = 5
+_STEPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds that a model needs here.
+
+    Attributes:
+        forward: A sample forward.
+        backward: A sample forward and its gradient; None for a black box.
+        training: The whole training; 0 if there is none to do.
+    """
+
+    forward: float
+    backward: float | None
+    training: float = 0.0
+
+
+def probe(trial: Trial, gates: Gates, store: Store | None) -> Pace:
+    """Measure the pace of a trial's model, which need not be trained for that."""
+    import torch  # noqa: PLC0415 - only who probes needs it
+
+    test = gates.data(trial.data, "test")
+    positions = torch.arange(min(gates.batch_size, len(test)))
+    target = gates.given(trial)
+    training = 0.0
+    if target is None:
+        trained = store is not None and store.has(gates.model_key(trial))
+        target, step = _stand_in(trial, gates)
+        training = 0.0 if trained else step
+    x = test.batch(positions, device=target.device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            target.scores(x).sum().item()
+
+    def backward() -> None:
+        points = x.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(target.scores(points).sum(), points)
+        gradient.sum().item()
+
+    per_forward = _seconds(forward) / len(positions)
+    per_backward = _seconds(backward) / len(positions) if target.differentiable else None
+    return Pace(forward=per_forward, backward=per_backward, training=training)
+
+
+def _stand_in(trial: Trial, gates: Gates) -> tuple[Target, float]:
+    """Return the architecture after a step of training, and the seconds of the whole training."""
+    import torch  # noqa: PLC0415 - as above
+
+    from casemate.training.loop import train  # noqa: PLC0415 - as above
+
+    model = trial.model
+    assert model.architecture is not None  # noqa: S101 - the caller asked
+    data: Dataset = gates.data(trial.data, "train")
+    recipe: Any = model.recipe
+    batch = min(recipe.batch_size, len(data))
+
+    def few(steps: int) -> Any:
+        part = data.select(torch.arange(min(steps * batch, len(data))), how="probe")
+        return train(
+            model.architecture.value,  # type: ignore[union-attr]  # as above
+            replace(recipe, epochs=1),
+            part,
+            seed=trial.options.seed,
+            device=gates.device,
+        )
+
+    trained = few(1)
+    step = _seconds(lambda: few(_STEPS)) / _STEPS
+    return trained.target(gates.device), step * (len(data) // batch) * recipe.epochs
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """Return the shortest of a few runs after one to warm up."""
+    run()
+    best, total = float("inf"), 0.0
+    for _ in range(_MOST):
+        started = time.perf_counter()
+        run()
+        took = time.perf_counter() - started
+        best, total = min(best, took), total + took
+        if total > _LONG_ENOUGH:
+            break
+    return best

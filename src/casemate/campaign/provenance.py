@@ -1,0 +1,58 @@
+"""Where a campaign's figures come from: versions, hardware, what was hashed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["hardware", "versions"]
+
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Casemate, Python and the packages that decide figures."""
+    import casemate  # noqa: PLC0415 - its version is set by then
+
+    found = {"casemate": casemate.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):  # onnxruntime is an extra
+            found[package] = version(package)
+    return found
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Return what the campaign ran on."""
+    import torch  # noqa: PLC0415 - only who runs a campaign needs it
+
+    found: dict[str, Any] = {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    if device.startswith("cuda"):
+        found["accelerator"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        try:
+            for line in (
+                Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+            ):
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+        except OSError:
+            pass
+    return platform.processor() or "unknown"

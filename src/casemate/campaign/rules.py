@@ -1,0 +1,176 @@
+"""The rules of a policy as written, and which trials each one speaks of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from casemate.campaign.document import Document, Problems
+from casemate.campaign.numbers import Number, parse_number
+from casemate.campaign.plugins import sentences
+from casemate.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Rule", "RuleFile", "matched", "read_frame_rules", "read_rules"]
+
+_SETTINGS = (
+    "data",
+    "model",
+    "attack",
+    "goal",
+    "defense",
+    "attacker",
+    "samples",
+    "early_stop",
+    "round",
+    "seed",
+)
+_TAGS = ("name", "source", "architecture", "factory", "onnx", "sklearn", "function")
+
+
+class RuleFile(BaseModel):
+    """One rule: a bound on a measurement, for the trials that `where` names (all if omitted)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    measure: str = Field(
+        min_length=1, description='Name of the measurement: "attack success rate".'
+    )
+    at_most: Number | None = Field(default=None, description="The value must not exceed this.")
+    at_least: Number | None = Field(default=None, description="The value must reach this.")
+    where: dict[str, Any] = Field(
+        default={},
+        description="Settings that a trial must have: {attack: pgd, attack.epsilon: 8/255}.",
+    )
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> RuleFile:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("needs either at_most or at_least")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A bound on a measurement.
+
+    Attributes:
+        number: Position in the policy, from 0.
+        measure: Name of the measurement.
+        limit: The bound.
+        upper: Whether the value may be at most the limit; else at least.
+        where: Settings that a trial must have for the rule to speak of it.
+        written: The rule as the user wrote it.
+    """
+
+    number: int
+    measure: str
+    limit: float
+    upper: bool
+    where: dict[str, Any]
+    written: dict[str, Any]
+
+    def matches(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the rule speaks of a trial with these settings."""
+        return all(_holds(settings, key, wanted) for key, wanted in self.where.items())
+
+
+def read_rules(sections: Sequence[dict[str, Any]], problems: Problems) -> tuple[Rule, ...]:
+    """Return the rules of a policy; what is wrong with them goes to `problems`."""
+    rules = []
+    for i, section in enumerate(sections):
+        path = ("policy", i)
+        try:
+            rule = RuleFile.model_validate(section)
+        except ValidationError as error:
+            for below, sentence in sentences(error, RuleFile):
+                problems.add(
+                    (*path, *below), sentence if below else "needs either at_most or at_least"
+                )
+            continue
+        unknown = [k for k in rule.where if str(k).partition(".")[0] not in _SETTINGS]
+        for key in unknown:
+            hint = did_you_mean(str(key).partition(".")[0], _SETTINGS)
+            problems.add((*path, "where", key), f'a trial has no setting "{key}".{hint}')
+        if unknown:
+            continue
+        limit = rule.at_least if rule.at_most is None else rule.at_most
+        assert limit is not None  # noqa: S101 - the model checked that there is one
+        rules.append(
+            Rule(
+                number=i,
+                measure=rule.measure,
+                limit=limit,
+                upper=rule.at_most is not None,
+                where=rule.where,
+                written=dict(section),
+            )
+        )
+    return tuple(rules)
+
+
+def read_frame_rules(sections: Sequence[dict[str, Any]]) -> tuple[Rule, ...]:
+    """Return the rules that a store kept.
+
+    Raises:
+        UsageError: If they are not well formed.
+    """
+    problems = Problems(Document(file="the stored policy", data={}, lines={}, origins={}))
+    rules = read_rules(sections, problems)
+    problems.check()
+    return rules
+
+
+def matched(
+    rules: Sequence[Rule], trials: Sequence[Mapping[str, Any]], problems: Problems
+) -> dict[int, list[int]]:
+    """Return the positions of the trials that each rule speaks of, by the rule's number.
+
+    A rule that speaks of no trial is a slip that would pass in silence: it goes to `problems`.
+    """
+    found = {}
+    for rule in rules:
+        found[rule.number] = [i for i, settings in enumerate(trials) if rule.matches(settings)]
+        if trials and not found[rule.number]:
+            problems.add(
+                ("policy", rule.number, "where") if rule.where else ("policy", rule.number),
+                "no trial has these settings, so the rule checks nothing; mend or remove it",
+            )
+    return found
+
+
+def _holds(settings: Mapping[str, Any], key: str, wanted: Any) -> bool:
+    setting: Any = settings
+    for part in str(key).split("."):
+        if not isinstance(setting, dict) or part not in setting:
+            return False
+        setting = setting[part]
+    return _equal(setting, wanted)
+
+
+def _equal(setting: Any, wanted: Any) -> bool:
+    """Compare a setting with what a rule wants: any of a list, a plugin by its name."""
+    if isinstance(wanted, list) and not isinstance(setting, list):
+        return any(_equal(setting, w) for w in wanted)
+    if isinstance(setting, dict):
+        if isinstance(wanted, dict):
+            return all(_holds(setting, k, w) for k, w in wanted.items())
+        name = next((setting[t] for t in _TAGS if setting.get(t) is not None), None)
+        return wanted is not None and _equal(name, wanted)
+    if isinstance(setting, str) and isinstance(wanted, str):
+        return setting.casefold() == wanted.casefold()
+    return bool(setting == _number_like(wanted, setting))
+
+
+def _number_like(wanted: Any, setting: Any) -> Any:
+    """Return a wanted "8/255" as a number where the setting is one."""
+    if isinstance(setting, bool) or not isinstance(setting, (int, float)):
+        return wanted
+    try:
+        return parse_number(wanted)
+    except ValueError:
+        return wanted

@@ -1,0 +1,198 @@
+"""Running a plan: one trial after another, each kept in the store before the next begins.
+
+A trial that fails is recorded and the campaign goes on. Whatever ends the process loses at most
+the trial under way; the next run computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from casemate.campaign.assemble import Replay, assemble, frame_of
+from casemate.campaign.events import (
+    CampaignFinished,
+    CampaignStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialProgressed,
+    TrialStarted,
+)
+from casemate.campaign.provenance import hardware, versions
+from casemate.campaign.record import TrialRecord
+from casemate.campaign.words import title
+from casemate.errors import CasemateError, StoreError
+from casemate.identity import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casemate.campaign.assemble import Frame
+    from casemate.campaign.events import Event, Listener
+    from casemate.campaign.gates import Gates
+    from casemate.campaign.plan import Plan, Planned
+    from casemate.campaign.record import CampaignRecord
+    from casemate.campaign.store import Store
+
+__all__ = ["run_plan"]
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    gates: Gates,
+    *,
+    replay: Replay,
+    command: str = "",
+    listeners: Sequence[Listener] = (),
+) -> CampaignRecord:
+    """Run what is missing of a plan and return the record of all of it.
+
+    Args:
+        plan: From `make_plan`.
+        store: Open for writing.
+        gates: The same that planned it.
+        replay: How a single trial is run again.
+        command: What the user typed, for the record.
+        listeners: Told of every event.
+
+    Raises:
+        StoreError: If the store cannot be written any more; what is computed is kept.
+    """
+    return _Run(plan, store, gates, listeners).all(replay, command)
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, store: Store, gates: Gates, listeners: Sequence[Listener]
+    ) -> None:
+        self.plan = plan
+        self.store = store
+        self.gates = gates
+        self.listeners = listeners
+        self.broken: dict[str, Exception] = {}
+
+    def tell(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)
+
+    def all(self, replay: Replay, command: str) -> CampaignRecord:
+        started, clock = datetime.now(timezone.utc), time.perf_counter()
+        plan, name = self.plan, self.plan.spec.name
+        cached = sum(p.cached for p in plan.trials)
+        self.tell(
+            CampaignStarted(name=name, trials=len(plan.trials), cached=cached, seconds=plan.seconds)
+        )
+        done = [p for p in plan.trials if p.cached]
+        self.store.put_run(name, ((p.trial.number, p.key, p.identity) for p in done))
+        # trials of one model together, so that it is loaded once
+        order = {
+            model: i
+            for i, model in enumerate(dict.fromkeys(p.identity["model"] for p in plan.trials))
+        }
+        missing = sorted(
+            (p for p in plan.trials if not p.cached), key=lambda p: order[p.identity["model"]]
+        )
+        finished = {p.key for p in done}
+        for planned in missing:
+            if planned.key not in finished and self.one(planned, replay):
+                finished.add(planned.key)
+        provenance = {
+            "versions": versions(),
+            "hardware": hardware(self.gates.device),
+            "seed": plan.spec.seed,
+            "hashes": self.hashes(),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": time.perf_counter() - clock,
+            "command": command,
+        }
+        frame = frame_of(plan, replay=replay, models=self.models(), provenance=provenance)
+        self.keep(frame)
+        record = assemble(frame, self.store)
+        self.tell(CampaignFinished(record=record))
+        return record
+
+    def one(self, planned: Planned, replay: Replay) -> bool:
+        """Run one trial; return whether it finished."""
+        number, key, store = planned.trial.number, planned.key, self.store
+        self.tell(TrialStarted(number=number, key=key, title=title(planned.settings)))
+        store.put_run(self.plan.spec.name, [(number, key, planned.identity)])
+        entry: dict[str, Any] = {
+            "key": key,
+            "number": number,
+            "settings": planned.settings,
+            "threat": planned.threat,
+            "replay": replay.command(key),
+        }
+        clock = time.perf_counter()
+        try:
+            self.model(planned)
+            clock = time.perf_counter()
+            evidence = self.gates.evaluate(
+                planned.trial,
+                store,
+                self.tell,
+                lambda done, total: self.tell(
+                    TrialProgressed(number=number, done=done, total=total)
+                ),
+            )
+        except StoreError:
+            raise  # no other trial could be kept either
+        except Exception as error:  # noqa: BLE001 - a trial runs the user's model and third parties' plugins
+            seconds = time.perf_counter() - clock
+            sentence, trace = _sentence(error), "".join(traceback.format_exception(error))
+            store.put_failure(key, sentence, trace, seconds)
+            self.tell(
+                TrialFailed(
+                    record=TrialRecord(
+                        **entry, status="failed", seconds=seconds, error=sentence, traceback=trace
+                    )
+                )
+            )
+            return False
+        seconds = time.perf_counter() - clock
+        store.put_evidence(key, evidence, seconds)
+        record = TrialRecord(**entry, status="finished", seconds=seconds, evidence=evidence)
+        self.tell(TrialFinished(record=record, cached=False))
+        return True
+
+    def model(self, planned: Planned) -> None:
+        """Have the trial's model ready and measured; fail at once if it failed before."""
+        model = planned.identity["model"]
+        if model in self.broken:
+            raise self.broken[model]
+        try:
+            self.gates.target(planned.trial, self.store, self.tell)
+            self.gates.describe(planned.trial, self.store, self.tell)
+        except StoreError:
+            raise
+        except Exception as error:
+            self.broken[model] = error
+            raise
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return an entry for each model that is known."""
+        first = {p.identity["model"]: p for p in reversed(self.plan.trials)}
+        distinct = dict.fromkeys(p.identity["model"] for p in self.plan.trials)
+        entries = (self.gates.described(first[model].trial, self.store) for model in distinct)
+        return [entry for entry in entries if entry is not None]
+
+    def hashes(self) -> dict[str, Any]:
+        """Return the hashes of what went in."""
+        found: dict[str, Any] = {"schema": SCHEMA}
+        for p in self.plan.trials:
+            found.setdefault("data", {})[str(p.settings["data"]["source"])] = p.identity["data"]
+        return found
+
+    def keep(self, frame: Frame) -> None:
+        """Keep the campaign's frame, so that a report can be made again by its name."""
+        self.store.put_campaign(frame.name, asdict(frame))
+
+
+def _sentence(error: Exception) -> str:
+    """Return an error in one line; one of ours is a sentence already."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, CasemateError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,93 @@
+"""The sections of a trial besides its plugins: the model under test, the goal and the options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from casemate.errors import UsageError
+from casemate.identity import key
+
+if TYPE_CHECKING:
+    from casemate.campaign.plugins import Plugin
+
+__all__ = ["USER_MODELS", "Goal", "ModelChoice", "Options", "plain_model"]
+
+ClassRef = str | int
+
+
+USER_MODELS = ("factory", "onnx", "sklearn", "function")
+"""The key that tells which kind of user's model a section describes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """The model under test: one that is trained here, or the user's.
+
+    Attributes:
+        settings: The section with all its defaults, plain JSON data.
+        architecture: If it is trained here.
+        recipe: How, if it is trained here.
+        given: The section as written, if it is the user's.
+    """
+
+    settings: dict[str, Any]
+    architecture: Plugin | None = None
+    recipe: Any = None
+    given: dict[str, Any] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the settings; what files hold is not in it."""
+        return key(
+            "model", self.settings, self.architecture.revision if self.architecture else None
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What the attacker wants.
+
+    Attributes:
+        from_: Only samples of this class, by name or label; None takes all.
+        to: The class to reach, by name or label; None takes any wrong one.
+    """
+
+    from_: ClassRef | None = field(default=None, metadata={"key": "from"})
+    to: ClassRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What else decides a trial.
+
+    Attributes:
+        attacker: Position relative to the defense: "after", "before" not knowing it, or "aware".
+        samples: How many samples of the test split, stratified by class.
+        early_stop: Drop a sample once it is fooled.
+        round: Round what the attack returns to 8 bits (the domain's step) before judging it.
+        seed: Seed of all random draws of the trial, and of the training of its model.
+    """
+
+    DEFAULT_SAMPLES: ClassVar[int] = 100
+
+    attacker: Literal["after", "before", "aware"] = "aware"
+    samples: int = DEFAULT_SAMPLES
+    early_stop: bool = True
+    round: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UsageError(f"samples is {self.samples}, but a trial needs at least 1")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}, but it must not be negative")
+
+
+def plain_model(choice: ModelChoice) -> str:
+    """Return the model in a few words, for tables: "vgg", "package.module:make"."""
+    for tag in ("architecture", *USER_MODELS):
+        if choice.settings.get(tag):
+            return str(choice.settings[tag])
+    return "model"

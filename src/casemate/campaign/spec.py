@@ -1,0 +1,226 @@
+"""A campaign's specification: read, checked as a whole, expanded to single trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from casemate.campaign.document import Document, Problems, merge
+from casemate.campaign.numbers import Integer  # noqa: TC001 - pydantic reads the annotation
+from casemate.campaign.plugins import TAGS, sentences
+from casemate.campaign.rules import Rule, read_rules
+from casemate.campaign.sections import USER_MODELS
+from casemate.campaign.trials import Trial, expand_trial
+from casemate.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from casemate.campaign.document import KeyPath
+
+__all__ = ["VERSION", "Spec", "SpecFile", "read_spec"]
+
+VERSION = 1
+"""Version of the specification's format."""
+
+_NAMES: dict[str, set[str]] = {
+    **{kind: {tag} for kind, tag in TAGS.items()},
+    "model": {"architecture", *USER_MODELS},
+}
+
+
+class SpecFile(BaseModel):
+    """A campaign: what is attacked, how, and what counts as good enough.
+
+    `casemate schema` publishes the JSON Schema, with every plugin's parameters.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    casemate: Integer = Field(description="Version of this format: 1.")
+    name: str = Field(min_length=1, max_length=200, description="Names the campaign in the store.")
+    description: str = Field(default="", max_length=10_000, description="What it is for.")
+    seed: Integer = Field(default=0, ge=0, description="Seed of everything random.")
+    data: Any = Field(
+        default=None, description="Data set: its source and that source's parameters."
+    )
+    model: Any = Field(default=None, description="Model under test.")
+    defaults: dict[str, Any] = Field(default={}, description="Merged under each trial.")
+    sizes: dict[str, dict[str, Any]] = Field(
+        default={}, description="By --size, merged over the whole: mappings merge, lists replace."
+    )
+    trials: list[dict[str, Any]] = Field(
+        min_length=1, description="Each list in a trial makes a grid."
+    )
+    policy: list[dict[str, Any]] = Field(default=[], description="What the evidence has to meet.")
+
+    @field_validator("casemate")
+    @classmethod
+    def _version(cls, value: int) -> int:
+        if value != VERSION:
+            raise ValueError(
+                f"must be {VERSION}, the version of the format that this Casemate reads"
+            )
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A specification that is well formed.
+
+    Attributes:
+        name: Names the campaign in the store; untrusted text.
+        description: Untrusted text.
+        source: How the user named it: a path or "study:NAME".
+        size: Which of `sizes` is merged in, if any.
+        document: Where each value stands, for messages.
+        base_dir: What relative paths in it are relative to.
+        seed: Of the campaign.
+        trials: All single trials, numbered from 1.
+        rules: The policy.
+    """
+
+    name: str
+    description: str
+    source: str
+    size: str | None
+    document: Document
+    base_dir: Path
+    seed: int
+    trials: tuple[Trial, ...]
+    rules: tuple[Rule, ...]
+
+
+def read_spec(
+    document: Document,
+    *,
+    base_dir: Path,
+    source: str = "",
+    size: str | None = None,
+    recipe: type | None = None,
+) -> tuple[Spec | None, Problems]:
+    """Return the specification in a document and all that is wrong with it.
+
+    Args:
+        document: From `load_document`.
+        base_dir: What relative paths are relative to.
+        source: How the user named it.
+        size: One of its sizes.
+        recipe: Dataclass of training parameters; `casemate.training.Recipe` if omitted.
+
+    Returns:
+        The specification with the trials that are well formed (None if there is not even a frame)
+        and the problems, of which there are none in a sound one.
+
+    Raises:
+        UsageError: If there is no such size.
+    """
+    if recipe is None:
+        from casemate.training.recipe import Recipe  # noqa: PLC0415 - imports torch
+
+        recipe = Recipe
+    document = document.with_size(size)
+    problems = Problems(document)
+    try:
+        frame = SpecFile.model_validate(document.data)
+    except ValidationError as error:
+        for path, sentence in sentences(error, SpecFile):
+            problems.add(path, sentence)
+        return None, problems
+    origins = dict(document.origins)
+    merged = [_with_defaults(frame, i, trial, origins) for i, trial in enumerate(frame.trials)]
+    document = Document(
+        file=document.file, data=document.data, lines=document.lines, origins=origins
+    )
+    problems.document = document
+    trials: list[Trial] = []
+    for i, section in enumerate(merged):
+        trials += expand_trial(
+            section,
+            ("trials", i),
+            base_dir=base_dir,
+            recipe=recipe,
+            first=len(trials) + 1,
+            problems=problems,
+        )
+    rules = read_rules(frame.policy, problems)
+    _check_sizes(frame, document, problems)
+    return (
+        Spec(
+            name=frame.name,
+            description=frame.description,
+            source=source or document.file,
+            size=size,
+            document=document,
+            base_dir=base_dir,
+            seed=frame.seed,
+            trials=tuple(trials),
+            rules=rules,
+        ),
+        problems,
+    )
+
+
+def _with_defaults(
+    frame: SpecFile, i: int, trial: dict[str, Any], origins: dict[KeyPath, KeyPath]
+) -> dict[str, Any]:
+    """Return a trial over the defaults, and those over the campaign's data, model and seed."""
+    at: KeyPath = ("trials", i)
+    campaign = {"data": frame.data, "model": frame.model, "seed": frame.seed}
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys((*trial, *frame.defaults, *campaign)):
+        layers = [
+            (source[key], where)
+            for source, where in ((trial, at), (frame.defaults, ("defaults",)), (campaign, ()))
+            if key in source
+        ]
+        value, where = layers[0]
+        for below, below_at in layers[1:]:
+            value = _over(key, below, (*below_at, key), value, (*at, key), origins)
+        if where != at:
+            origins[(*at, key)] = (*where, key)
+        merged[key] = value
+    return merged
+
+
+def _over(
+    key: str,
+    below: Any,
+    below_at: KeyPath,
+    value: Any,
+    at: KeyPath,
+    origins: dict[KeyPath, KeyPath],
+) -> Any:
+    """Return a trial's section over a default one: one that names its plugin replaces it."""
+    if isinstance(value, list) and isinstance(below, dict):
+        return [
+            _over(key, below, below_at, item, (*at, i), origins) if isinstance(item, dict) else item
+            for i, item in enumerate(value)
+        ]
+    if (
+        not (isinstance(value, dict) and isinstance(below, dict))
+        or _NAMES.get(key, set()) & value.keys()
+    ):
+        return value
+    return merge(below, value, origins=origins, at=at, base_at=below_at)
+
+
+def _check_sizes(frame: SpecFile, document: Document, problems: Problems) -> None:
+    """A size may change what the campaign may say, but not its name or its sizes."""
+    changeable = SpecFile.model_fields.keys() - {"casemate", "name", "sizes"}
+    for size, section in frame.sizes.items():
+        for key in section:
+            if key not in changeable:
+                hint = did_you_mean(str(key), changeable)
+                problems.add(("sizes", size, key), f'a size cannot change "{key}".{hint}')
+    del document
+
+
+def check_spec(spec: Spec | None, problems: Problems) -> Spec:
+    """Return the specification, or raise `UsageError` with everything that is wrong with it."""
+    problems.check()
+    if spec is None:
+        raise UsageError(f"{problems.document.file} holds no campaign")
+    return spec

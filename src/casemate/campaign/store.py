@@ -1,0 +1,312 @@
+"""The store: what campaigns computed, under the key of what made it.
+
+A folder with an SQLite database (write-ahead log) and content-addressed files. Everything is
+written whole or not at all, so a process may be killed at any moment. There is one writer at a
+time and any number of readers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from casemate.campaign.encoding import (
+    decode_arrays,
+    decode_evidence,
+    encode_arrays,
+    encode_evidence,
+)
+from casemate.campaign.lock import WriterLock
+from casemate.campaign.objects import Objects
+from casemate.campaign.storage_errors import explained
+from casemate.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+
+    from casemate.evidence import Evidence
+
+__all__ = ["Store", "StoredTrial"]
+
+VERSION = 1
+"""Version of the tables; a store of another version is refused, never changed."""
+
+_APPLICATION = 0x43534D54  # "CSMT", in the file's header
+_INLINE = 64 * 1024  # bytes: smaller arrays are faster in the database than in files of their own
+
+_TABLES = """
+CREATE TABLE trials (
+    key TEXT PRIMARY KEY, seconds REAL NOT NULL, evidence TEXT, arrays BLOB, object TEXT,
+    error TEXT, traceback TEXT
+) WITHOUT ROWID;
+CREATE TABLE cached (name TEXT PRIMARY KEY, content BLOB, object TEXT) WITHOUT ROWID;
+CREATE TABLE runs (
+    campaign TEXT, number INTEGER, key TEXT NOT NULL, identity TEXT NOT NULL,
+    PRIMARY KEY (campaign, number)
+) WITHOUT ROWID;
+CREATE TABLE campaigns (name TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTrial:
+    """What is known of a trial.
+
+    Attributes:
+        seconds: Wall time of the run that made it.
+        evidence: If it finished.
+        error: One sentence, if it failed.
+        traceback: If it failed.
+    """
+
+    seconds: float
+    evidence: Evidence | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+
+class Store:
+    """An open store; close it, or use it as a context manager.
+
+    Args:
+        folder: Where it is; made if it is to be written and not there yet.
+        write: Open for writing; only one process can at a time.
+
+    Raises:
+        StoreError: If it is busy, damaged, of another version, or cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, *, write: bool) -> None:
+        self.folder = folder
+        self._objects = Objects(folder / "objects")
+        self._lock: WriterLock | None = None
+        self._database: sqlite3.Connection | None = None
+        with explained(folder):
+            if write:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._lock = WriterLock(folder)
+        try:
+            with explained(folder):
+                self._open(write=write)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def reader(cls, folder: Path) -> Store | None:
+        """Return the store opened for reading, or None if there is none yet."""
+        return cls(folder, write=False) if (folder / "casemate.sqlite").exists() else None
+
+    def __enter__(self) -> Store:  # noqa: PYI034 - typing.Self came with Python 3.11
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database and let another process write."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    # -- trials ---------------------------------------------------------------------------------
+
+    def finished(self) -> set[str]:
+        """Return the keys of all trials that have evidence."""
+        rows = self._rows("SELECT key, object FROM trials WHERE error IS NULL")
+        # evidence whose file somebody deleted is computed again
+        return {key for key, digest in rows if digest is None or self._objects.exists(digest)}
+
+    def trial(self, key: str) -> StoredTrial | None:
+        """Return what is known of a trial; None if nothing is."""
+        rows = self._rows(
+            "SELECT seconds, evidence, arrays, object, error, traceback FROM trials WHERE key = ?",
+            key,
+        )
+        if not rows:
+            return None
+        seconds, text, inline, digest, error, traceback = rows[0]
+        if error is not None:
+            return StoredTrial(seconds=seconds, error=error, traceback=traceback)
+        content = self._content(inline, digest)
+        if content is None:
+            return None
+        return StoredTrial(seconds=seconds, evidence=decode_evidence(text, content))
+
+    def put_evidence(self, key: str, evidence: Evidence, seconds: float) -> None:
+        """Keep a trial's evidence, in the place of an earlier failure if there was one."""
+        text, arrays = encode_evidence(evidence)
+        inline, digest = self._placed(arrays)
+        self._write(
+            "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, NULL, NULL)",
+            key, seconds, text, inline, digest,
+        )  # fmt: skip
+
+    def put_failure(self, key: str, error: str, traceback: str, seconds: float) -> None:
+        """Keep why a trial failed; evidence that it has already stays."""
+        self._write(
+            "INSERT INTO trials VALUES (?, ?, NULL, NULL, NULL, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET seconds = excluded.seconds, "
+            "error = excluded.error, traceback = excluded.traceback "
+            "WHERE trials.error IS NOT NULL",
+            key, seconds, error, traceback,
+        )  # fmt: skip
+
+    # -- what trials share: models, crafted examples, figures -----------------------------------
+
+    def get(self, name: str) -> dict[str, np.ndarray] | None:
+        """Return cached arrays by name, or None."""
+        content = self._cached(name)
+        return None if content is None else decode_arrays(content)
+
+    def put(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Cache arrays of numbers."""
+        inline, digest = self._placed(encode_arrays(arrays))
+        self._write("INSERT OR REPLACE INTO cached VALUES (?, ?, ?)", name, inline, digest)
+
+    def value(self, name: str) -> Any:
+        """Return a cached JSON value by name, or None."""
+        content = self._cached(name)
+        return None if content is None else json.loads(content)
+
+    def put_value(self, name: str, value: Any) -> None:
+        """Cache a JSON value."""
+        content = json.dumps(value).encode()
+        self._write("INSERT OR REPLACE INTO cached VALUES (?, ?, NULL)", name, content)
+
+    def has(self, name: str) -> bool:
+        """Whether something is cached under a name."""
+        rows = self._rows("SELECT object FROM cached WHERE name = ?", name)
+        return bool(rows) and (rows[0][0] is None or self._objects.exists(rows[0][0]))
+
+    def file(self, name: str) -> Path | None:
+        """Return the cached file of a name, or None."""
+        rows = self._rows("SELECT object FROM cached WHERE name = ?", name)
+        with explained(self.folder):
+            return self._objects.path(rows[0][0]) if rows and rows[0][0] else None
+
+    def put_file(self, name: str, write: Callable[[Path], None]) -> None:
+        """Cache the file that `write` makes at the path that it is given."""
+        with explained(self.folder):
+            digest = self._objects.put_file(write)
+        self._write("INSERT OR REPLACE INTO cached VALUES (?, NULL, ?)", name, digest)
+
+    # -- campaigns ------------------------------------------------------------------------------
+
+    def last_run(self, campaign: str) -> dict[int, tuple[str, dict[str, Any]]]:
+        """Return key and identity of each trial, by number, as the campaign was last run."""
+        rows = self._rows("SELECT number, key, identity FROM runs WHERE campaign = ?", campaign)
+        return {number: (key, json.loads(identity)) for number, key, identity in rows}
+
+    def put_run(self, campaign: str, trials: Iterable[tuple[int, str, dict[str, Any]]]) -> None:
+        """Note number, key and identity of trials that run now."""
+        rows = [(campaign, number, key, json.dumps(identity)) for number, key, identity in trials]
+        with explained(self.folder), self._connection as database:
+            database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", rows)
+
+    def campaign(self, name: str) -> dict[str, Any] | None:
+        """Return what was kept of a campaign, or None."""
+        rows = self._rows("SELECT document FROM campaigns WHERE name = ?", name)
+        return json.loads(rows[0][0]) if rows else None
+
+    def campaigns(self) -> list[str]:
+        """Return the names of all campaigns that ran."""
+        return [name for (name,) in self._rows("SELECT name FROM campaigns ORDER BY name")]
+
+    def put_campaign(self, name: str, document: dict[str, Any]) -> None:
+        """Keep a campaign's record without its evidence."""
+        self._write("INSERT OR REPLACE INTO campaigns VALUES (?, ?)", name, json.dumps(document))
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise StoreError(f"the store {self.folder} is closed")
+        return self._database
+
+    def _open(self, *, write: bool) -> None:
+        file = self.folder / "casemate.sqlite"
+        new = not file.exists()
+        if write:
+            self._database = sqlite3.connect(file, timeout=10)
+        else:
+            # beside a log that only a writer can replay, the file by itself would be out of date
+            log = file.with_name(file.name + "-wal").exists()
+            frozen = not log and not os.access(self.folder, os.W_OK)
+            mode = "immutable=1" if frozen else "mode=ro"
+            self._database = sqlite3.connect(
+                f"{file.resolve().as_uri()}?{mode}", uri=True, timeout=10
+            )
+        if new:
+            self._create()
+        application = self._database.execute("PRAGMA application_id").fetchone()[0]
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if (
+            application == 0
+            and version == 0
+            and not self._database.execute("SELECT 1 FROM sqlite_master").fetchone()
+        ):
+            # a writer was killed before it made the tables
+            if write:
+                self._create()
+            return
+        if application != _APPLICATION:
+            raise StoreError(f"{file} is not a store of Casemate; name another folder with --store")
+        if version != VERSION:
+            raise StoreError(
+                f"the store {self.folder} has version {version}, but this Casemate reads "
+                f"{VERSION}; name another with --store or use the version that wrote it"
+            )
+        if write:
+            self._database.execute("PRAGMA journal_mode = WAL")
+            # the log survives kill -9 without an fsync a commit; a power cut may cost a few trials
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._objects.clean()
+
+    def _create(self) -> None:
+        database = self._connection
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
+        database.executescript(f"BEGIN; {pragmas} {_TABLES} COMMIT;")
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with explained(self.folder):
+            return self._connection.execute(query, values).fetchall()
+
+    def _write(self, statement: str, *values: Any) -> None:
+        with explained(self.folder), self._connection as database:
+            database.execute(statement, values)
+
+    def _placed(self, content: bytes) -> tuple[bytes | None, str | None]:
+        """Return small content as it is, and the hash of the file that larger content went to."""
+        if len(content) <= _INLINE:
+            return content, None
+        with explained(self.folder):
+            return None, self._objects.put(content)
+
+    def _content(self, inline: bytes | None, digest: str | None) -> bytes | None:
+        if digest is None:
+            return inline
+        with explained(self.folder):
+            return self._objects.read(digest)
+
+    def _cached(self, name: str) -> bytes | None:
+        rows = self._rows("SELECT content, object FROM cached WHERE name = ?", name)
+        return self._content(*rows[0]) if rows else None

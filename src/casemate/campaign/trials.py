@@ -1,0 +1,214 @@
+"""`Trial`: one life of a model, as asked for; made from one entry of a campaign's `trials`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ValidationError
+
+from casemate.campaign.expand import Variant, expand_model, expand_plugin, expand_values, product
+from casemate.campaign.fieldtypes import field_types
+from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct, sentences
+from casemate.campaign.sections import USER_MODELS, Goal, ModelChoice, Options
+from casemate.errors import UsageError, did_you_mean
+from casemate.identity import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from casemate import registry
+    from casemate.campaign.document import KeyPath, Problems
+
+__all__ = ["Trial", "expand_trial"]
+
+_OPTIONS = tuple(field_types(Options))
+_KEYS = ("data", "model", "attack", "goal", "defense", *_OPTIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One life of a model, as asked for.
+
+    Attributes:
+        number: Position in the campaign, from 1.
+        path: Where its entry stands in the specification, for messages.
+        data: Data source.
+        model: Model under test.
+        attack: The attack.
+        goal: What the attacker wants.
+        defense: In front of the model, or None.
+        options: Everything else.
+        places: Where the sections stand in the specification, for messages.
+    """
+
+    number: int
+    path: KeyPath
+    data: Plugin
+    model: ModelChoice
+    attack: Plugin
+    goal: Goal
+    defense: Plugin | None
+    options: Options
+    places: dict[str, KeyPath]
+
+
+def expand_trial(
+    section: dict[str, Any],
+    path: KeyPath,
+    *,
+    base_dir: Path,
+    recipe: type,
+    first: int,
+    problems: Problems,
+) -> list[Trial]:
+    """Return the trials that one entry expands to; what is wrong goes to `problems`.
+
+    Args:
+        section: The entry, defaults merged in.
+        path: Where it stands.
+        base_dir: What relative paths are relative to.
+        recipe: Dataclass of training parameters.
+        first: Number of the first trial.
+        problems: Told what is wrong.
+    """
+    before = len(problems)
+    _check_keys(section, path, problems)
+    if len(problems) > before:
+        return []
+    resolved: dict[str, list[Variant]] = {}
+    for key, value in section.items():
+        variants, build = _section(key, value, (*path, key), base_dir, recipe, problems)
+        resolved[key] = [Variant(_built(v, build, problems), v.path) for v in variants]
+    if len(problems) > before:
+        return []
+    combinations = product(resolved.values(), path, problems)
+    chosen = (dict(zip(resolved, combination, strict=True)) for combination in combinations)
+    return [_trial(c, path, first + i) for i, c in enumerate(_distinct(chosen))]
+
+
+def _check_keys(section: dict[str, Any], path: KeyPath, problems: Problems) -> None:
+    for key in section:
+        if key not in _KEYS:
+            hint = did_you_mean(str(key), _KEYS)
+            problems.add((*path, key), f'there is no key "{key}" in a trial.{hint}')
+    for key in ("attack", "data", "model"):
+        if section.get(key) is None:
+            problems.add((*path, key), f"is missing; say what {key} this trial has")
+    if "attacker" in section and section.get("defense") is None:
+        problems.add(
+            (*path, "attacker"), "needs a defense to stand before or after; add one or remove it"
+        )
+
+
+def _distinct(combinations: Iterable[dict[str, Variant]]) -> Iterator[dict[str, Variant]]:
+    """Yield each combination once.
+
+    An attacker's position means nothing without a defense: in a grid of both, that is one trial
+    and not one a position.
+    """
+    seen: set[tuple[int, ...]] = set()
+    for chosen in combinations:
+        if "attacker" in chosen and chosen["defense"].value is None:
+            same = tuple(id(v) for k, v in chosen.items() if k != "attacker")
+            if same in seen:
+                continue
+            seen.add(same)
+            yield {k: v for k, v in chosen.items() if k != "attacker"}
+        else:
+            yield chosen
+
+
+def _trial(chosen: dict[str, Variant], path: KeyPath, number: int) -> Trial:
+    values = {key: variant.value for key, variant in chosen.items()}
+    return Trial(
+        number=number,
+        path=path,
+        data=values["data"],
+        model=values["model"],
+        attack=values["attack"],
+        goal=values.get("goal") or Goal(),
+        defense=values.get("defense"),
+        options=Options(**{k: v for k, v in values.items() if k in _OPTIONS}),
+        places={key: variant.path for key, variant in chosen.items()},
+    )
+
+
+def _section(
+    key: str, value: Any, path: KeyPath, base_dir: Path, recipe: type, problems: Problems
+) -> tuple[list[Variant], Callable[[Any], Any]]:
+    """Return the variants of one key of a trial and what turns one's value into a part of it."""
+    if key == "model":
+        return expand_model(value, path, recipe, problems), lambda v: _model(v, base_dir, recipe)
+    if key in ("data", "attack", "defense"):
+        kind = cast("registry.Kind", key)
+        variants = expand_plugin(kind, value, path, problems)
+        return variants, lambda v: None if v is None else build_plugin(kind, v, base_dir)
+    if key == "goal":
+        return expand_values(value, Goal, path), lambda v: _goal(v, base_dir)
+    return (
+        expand_values(value, field_types(Options)[key], path),
+        lambda v: getattr(_option(key, v, base_dir), key),
+    )
+
+
+def _built(variant: Variant, build: Callable[[Any], Any], problems: Problems) -> Any:
+    try:
+        return build(variant.value)
+    except InvalidError as error:
+        for below, sentence in error.found:
+            problems.add(variant.place(below), sentence)
+    except UsageError as error:
+        problems.add(variant.path, str(error))
+    return None
+
+
+def _option(key: str, value: Any, base_dir: Path) -> Options:
+    try:
+        return cast("Options", construct(Options, {key: value}, base_dir))
+    except InvalidError as error:  # the section is the value itself
+        raise InvalidError([(path[1:], text) for path, text in error.found]) from error
+
+
+def _goal(value: Any, base_dir: Path) -> Goal:
+    if value is None:
+        return Goal()
+    if not isinstance(value, dict):
+        raise UsageError("must be a mapping such as {from: CLASS, to: CLASS}")
+    goal: Goal = construct(Goal, value, base_dir)
+    return goal
+
+
+def _model(section: Any, base_dir: Path, recipe: type) -> ModelChoice:
+    """Return the model that a section describes: trained here, or the user's."""
+    kinds = [k for k in ("architecture", *USER_MODELS) if k in section]
+    if len(kinds) != 1:
+        said = f"names {' and '.join(kinds)}" if kinds else "names none"
+        raise UsageError(f"{said}; give one of architecture, {', '.join(USER_MODELS)}")
+    if kinds[0] != "architecture":
+        return _given_model(section, kinds[0])
+    architecture = build_plugin(
+        "model", {k: v for k, v in section.items() if k != "recipe"}, base_dir
+    )
+    given = section.get("recipe") or {}
+    if not isinstance(given, dict):
+        raise InvalidError([(("recipe",), "must be a mapping such as {epochs: 10}")])
+    try:
+        built = construct(recipe, given, base_dir)
+    except InvalidError as error:
+        raise error.below("recipe") from error
+    except UsageError as error:
+        raise InvalidError([(("recipe",), str(error))]) from error
+    settings = {**architecture.settings, "recipe": canonical(built)}
+    return ModelChoice(settings=settings, architecture=architecture, recipe=built)
+
+
+def _given_model(section: dict[str, Any], kind: str) -> ModelChoice:
+    from casemate.models.load import SECTIONS  # noqa: PLC0415 - imports torch
+
+    try:
+        checked = SECTIONS[kind].model_validate(section)
+    except ValidationError as error:
+        raise InvalidError(list(sentences(error, SECTIONS[kind]))) from error
+    return ModelChoice(settings=checked.model_dump(mode="json"), given=section)

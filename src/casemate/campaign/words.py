@@ -1,0 +1,71 @@
+"""A trial in words: its settings as plain data, a title, what changed since the last run."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["changed", "figure", "title"]
+
+_HIDDEN = {"data", "model"}  # hashes, which tell people nothing
+
+
+def figure(value: Any) -> str:
+    """Return a parameter as people write it: 0.03137... is 8/255."""
+    if isinstance(value, float):
+        fraction = Fraction(value * 255).limit_denominator(2)
+        if value and abs(float(fraction) / 255 - value) < 1e-12 and fraction.denominator == 1:  # noqa: PLR2004 - rounding error
+            return f"{fraction.numerator}/255"
+        return f"{value:g}"
+    if value is None:
+        return "none"
+    return str(value)
+
+
+def title(settings: Mapping[str, Any]) -> str:
+    """Return a trial in a few words: "bim 8/255, Stop → Speed limit (60km/h), behind median"."""
+    attack = settings["attack"]
+    text = str(attack["name"])
+    if isinstance(attack.get("epsilon"), (int, float)):
+        text += f" {figure(attack['epsilon'])}"
+    goal = settings["goal"]
+    if goal["from"] is not None or goal["to"] is not None:
+        text += f", {goal['from'] or 'any class'} → {goal['to'] or 'any wrong class'}"
+    defense = settings["defense"]
+    if defense is not None:
+        parameters = [figure(v) for k, v in defense.items() if k != "name"]
+        text += f", {' '.join([defense['name'], *parameters])} ({settings['attacker']})"
+    return text
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return what differs between two identities: "attack.epsilon 4/255 → 8/255, model"."""
+    old, new = _flat(before), _flat(now)
+    parts = []
+    for name in dict.fromkeys((*new, *old)):
+        if old.get(name, _ABSENT) == new.get(name, _ABSENT):
+            continue
+        if name in _HIDDEN:
+            parts.append(f"the {name} itself")
+        else:
+            parts.append(f"{name} {_or_absent(old, name)} → {_or_absent(new, name)}")
+    return ", ".join(parts)
+
+
+_ABSENT = object()
+
+
+def _or_absent(values: Mapping[str, Any], name: str) -> str:
+    return figure(values[name]) if name in values else "absent"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    found: dict[str, Any] = {}
+    for k, v in value.items():
+        found |= _flat(v, f"{name}.{k}" if name else str(k))
+    return found

@@ -33,7 +33,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 def few_threads() -> None:
     import torch
 
-    torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
+    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")

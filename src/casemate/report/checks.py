@@ -1,0 +1,148 @@
+"""The health of the evaluation: what each flag means, and which checks found nothing.
+
+An attack that fails for a reason of its own makes any model look robust. The checks are run where
+the evidence is made; this is what the report says of them. docs/health.md has the long version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from casemate.evidence import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casemate.report.facts import Facts
+
+__all__ = ["CHECKS", "Check", "Flagged", "flagged", "silent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One health check.
+
+    Attributes:
+        id: Id of the flag that it raises.
+        title: What it looks for, in a few words.
+        meaning: What it means for the figures when it strikes.
+        remedy: What to do then.
+        scope: On which trials it is made.
+    """
+
+    id: str
+    title: str
+    meaning: str
+    remedy: str
+    scope: str = "every trial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flagged:
+    """One kind of flag and where it was raised.
+
+    Attributes:
+        id: Its id; untrusted, since a plugin may raise flags of its own.
+        severity: The gravest severity with which it was raised.
+        check: What is known of it; None for a flag of a plugin's own.
+        trials: The trials with the sentence of each, failures first.
+    """
+
+    id: str
+    severity: Severity
+    check: Check | None
+    trials: tuple[tuple[Facts, Severity, str], ...]
+
+
+_GRADIENTS = "trials whose attack uses gradients"
+
+CHECKS: dict[str, Check] = {
+    c.id: c
+    for c in (
+        Check(
+            id="nothing-attacked",
+            title="Nothing to attack",
+            meaning="The clean system got no sample right, so there was no attack to count.",
+            remedy="Check labels, class order and preprocessing with casemate check.",
+        ),
+        Check(
+            id="not-finite",
+            title="NaN or infinite scores",
+            meaning="The model broke down on some inputs; what it would have answered is unknown.",
+            remedy="Mend the model: look for overflow, division by zero or logarithms of zero.",
+        ),
+        Check(
+            id="random-outputs",
+            title="Random answers",
+            meaning="The same input gets different answers, but success was judged on one answer.",
+            remedy="Average the attack over the randomness, or judge success on several draws.",
+        ),
+        Check(
+            id="lost-success",
+            title="Success that did not last",
+            meaning="Samples fooled the model during the attack but not when judged again.",
+            remedy="Run casemate check: the answers depend on the batch, on rounding or on chance.",
+        ),
+        Check(
+            id="unfinished",
+            title="Unfinished optimization",
+            meaning="The attack was still gaining when its steps ran out: more would fool more.",
+            remedy="Raise the number of steps until success no longer grows.",
+        ),
+        Check(
+            id="budget-exhausted",
+            title="Attacker's budget exhausted",
+            meaning="Queries ran out before the attack was done; the figures hold for that budget.",
+            remedy="Raise the budget, or read the figures as those of a poorer attacker.",
+        ),
+        Check(
+            id="zero-gradients",
+            title="Gradients of zero",
+            meaning="The model hides its gradients, so an attack along them cannot find its way.",
+            remedy="Attack with scores or labels, or through a smooth substitute of the model.",
+            scope=_GRADIENTS,
+        ),
+        Check(
+            id="probabilities",
+            title="Probabilities where logits were declared",
+            meaning="A hidden softmax flattens gradients where the model is sure of itself.",
+            remedy="Remove the final softmax, or declare the outputs as probabilities.",
+            scope=_GRADIENTS,
+        ),
+        Check(
+            id="unconstrained-failure",
+            title="Failure without any bound",
+            meaning="The attack fails even if it may turn any input into any other: it is broken.",
+            remedy="Try another loss, more steps, or an attack that uses no gradients.",
+            scope="iterated gradient attacks that know the whole system and were withstood",
+        ),
+    )
+}
+"""The checks that are made where evidence at the inference gate comes from, by id."""
+
+
+def flagged(facts: Sequence[Facts]) -> tuple[Flagged, ...]:
+    """Return every kind of flag that was raised, failures first, then by how many trials."""
+    found: dict[str, list[tuple[Facts, Severity, str]]] = {}
+    for f in facts:
+        for flag in f.trial.evidence.flags if f.trial.evidence else ():
+            found.setdefault(flag.id, []).append((f, flag.severity, flag.message))
+    kinds = [
+        Flagged(
+            id=id_,
+            severity=Severity.FAILURE
+            if any(s is Severity.FAILURE for _, s, _ in trials)
+            else Severity.WARNING,
+            check=CHECKS.get(id_),
+            trials=tuple(sorted(trials, key=lambda t: t[1] is not Severity.FAILURE)),
+        )
+        for id_, trials in found.items()
+    ]
+    return tuple(sorted(kinds, key=lambda k: (k.severity is not Severity.FAILURE, -len(k.trials))))
+
+
+def silent(raised: Sequence[Flagged]) -> tuple[Check, ...]:
+    """Return the known checks that raised nothing."""
+    ids = {kind.id for kind in raised}
+    return tuple(c for c in CHECKS.values() if c.id not in ids)

@@ -1,0 +1,289 @@
+"""What a trial asked and what became of it, read once from its record for all of the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from casemate.evidence import Verdict
+from casemate.report import formats
+from casemate.report.threat_models import ThreatFacts, threat_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from casemate.campaign.record import CampaignRecord, TrialRecord
+    from casemate.stats import Measurement
+
+__all__ = [
+    "NORMS",
+    "SUCCESS",
+    "Facts",
+    "State",
+    "facts_of",
+    "parameters_in_words",
+    "share_key",
+    "varying",
+]
+
+SUCCESS = "attack success rate"
+_EPSILON = ("epsilon", "eps")
+_SHOWN = frozenset({"attack", "goal", "defense", "attacker", "model_digest"})
+_POSITIONS = {
+    "after": "attacker after it",
+    "before": "attacker before it, unaware of it",
+    "aware": "attacker before it, aware of it",
+}
+
+
+class State(str, Enum):
+    """What a reader has to know of a trial before any figure."""
+
+    VIOLATED = "violated"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+    PASSED = "passed"
+    MEASURED = "measured"
+    NOT_RUN = "not run"
+
+    @property
+    def slug(self) -> str:
+        """The state as a CSS class and symbol name."""
+        return self.value.replace(" ", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One trial as the report speaks of it.
+
+    Attributes:
+        trial: The record itself.
+        state: Verdict, or status where there is none.
+        threat: Threat model of the attack.
+        attack: Name of the attack.
+        parameters: Its parameters without name and epsilon.
+        epsilon: Its budget; None for an attack that searches the smallest perturbation.
+        norm: "linf" or "l2": what epsilon, or the searched distance, is measured in; None where
+            neither the settings nor the samples tell.
+        source: Class that the samples come from, or None for all.
+        goal: Class that the attacker wants, or None for any wrong one.
+        defense: The defense in front of the model in words, or None.
+        attacker: Where the attacker stands relative to the defense, in words; None without one.
+        classes: Class names by label.
+    """
+
+    trial: TrialRecord
+    state: State
+    threat: ThreatFacts
+    attack: str
+    parameters: dict[str, Any]
+    epsilon: float | None
+    norm: str | None
+    source: str | None
+    goal: str | None
+    defense: str | None
+    attacker: str | None
+    classes: tuple[str, ...]
+
+    @property
+    def number(self) -> int:
+        """Position in the campaign."""
+        return self.trial.number
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the attacker wants one class in particular."""
+        return self.goal is not None
+
+    @property
+    def scenario(self) -> str:
+        """The goal in words: "stop → 60 km/h", "any other class"."""
+        if self.goal is None:
+            return "any wrong class" if self.source is None else f"{self.source} → any wrong class"
+        return f"{self.source or 'any class'} → {self.goal}"
+
+    @property
+    def budget(self) -> str:
+        """Budget in words: "8/255 L∞", "smallest L2"."""
+        norm = NORMS.get(self.norm or "", "")
+        if self.epsilon is None:
+            return f"smallest {norm}".strip() if self.threat.minimizes else formats.NOTHING
+        return f"{formats.budget(self.epsilon)} {norm}".strip()
+
+    @property
+    def details(self) -> str:
+        """The other parameters in words: "steps 10, restarts 2"."""
+        return parameters_in_words({k: v for k, v in self.parameters.items() if k != "norm"})
+
+    @property
+    def against(self) -> str:
+        """Defense and attacker in words: "median size 3, filter-aware"."""
+        if self.defense is None:
+            return "no defense"
+        return f"{self.defense}; {self.attacker}" if self.attacker else self.defense
+
+    def measurement(self, name: str) -> Measurement | None:
+        """Return the measurement of that name, or None where it was not made."""
+        if self.trial.evidence is None:
+            return None
+        return next((m for m in self.trial.evidence.measurements if m.name == name), None)
+
+    @property
+    def success(self) -> Measurement | None:
+        """The attack success rate, if it was measured on at least one sample."""
+        found = self.measurement(SUCCESS)
+        return found if found is not None and found.value is not None else None
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a label, "class 7" where the record does not name it."""
+        if 0 <= label < len(self.classes):
+            return str(self.classes[label])
+        return f"class {label}"
+
+
+NORMS = {"linf": "L∞", "l2": "L2"}
+"""How norms are written."""
+
+
+def facts_of(record: CampaignRecord) -> tuple[Facts, ...]:
+    """Return what the report says of each trial, in the record's order."""
+    models = {m.get("digest"): m for m in record.models}
+    first = record.models[0] if record.models else {}
+    return tuple(
+        _facts(trial, models.get(trial.settings.get("model_digest"), first))
+        for trial in record.trials
+    )
+
+
+def share_key(facts: Facts, *without: str) -> str:
+    """Return what two trials share that differ only in the named settings."""
+    rest = {k: v for k, v in facts.trial.settings.items() if k not in without}
+    return json.dumps(rest, sort_keys=True, default=str)
+
+
+def varying(facts: Sequence[Facts]) -> dict[int, str]:
+    """Return, by trial number, the other settings in which the trials of a campaign differ.
+
+    These are those that no column of a table shows: the seed, the number of samples, a model's
+    recipe. Empty for all trials where they agree.
+    """
+    rows = {
+        f.number: dict(_leaves({k: v for k, v in f.trial.settings.items() if k not in _SHOWN}))
+        for f in facts
+    }
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    differing = [n for n in names if len({repr(row.get(n)) for row in rows.values()}) > 1]
+    return {
+        number: parameters_in_words({n: row.get(n) for n in differing})
+        for number, row in rows.items()
+    }
+
+
+def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(prefix, value)]
+    return [
+        leaf for k, v in value.items() for leaf in _leaves(v, f"{prefix}.{k}" if prefix else str(k))
+    ]
+
+
+def parameters_in_words(parameters: Mapping[str, Any]) -> str:
+    """Return parameters as "steps 10, restarts 2"; what is unset is left out."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {formats.value(value)}"
+        for name, value in parameters.items()
+        if value is not None
+    )
+
+
+def _facts(trial: TrialRecord, model: Mapping[str, Any]) -> Facts:
+    settings = trial.settings
+    classes = tuple(str(c) for c in model.get("classes") or ())
+    attack = _named(settings.get("attack"))
+    parameters = {k: v for k, v in attack.items() if k not in ("name", *_EPSILON)}
+    goal = settings.get("goal") or {}
+    defense, attacker = settings.get("defense"), settings.get("attacker")
+    threat = threat_facts(str(attack.get("name", "")), trial.threat)
+    epsilon = next((_real(attack[k]) for k in _EPSILON if k in attack), threat.epsilon)
+    return Facts(
+        trial=trial,
+        state=_state(trial),
+        threat=threat,
+        attack=str(attack.get("name", "unnamed")),
+        parameters=parameters,
+        epsilon=epsilon,
+        norm=_norm(trial, attack.get("norm") or threat.norm, epsilon),
+        source=_class(goal.get("from"), classes) if isinstance(goal, dict) else None,
+        goal=_class(goal.get("to"), classes) if isinstance(goal, dict) else _class(goal, classes),
+        defense=_defense(defense),
+        attacker=_POSITIONS.get(str(attacker), str(attacker)) if attacker and defense else None,
+        classes=classes,
+    )
+
+
+def _named(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    return {"name": str(value)} if value is not None else {"name": "no attack"}
+
+
+def _defense(value: Any) -> str | None:
+    if not value:
+        return None
+    if isinstance(value, (list, tuple)):
+        return " + ".join(text for v in value if (text := _defense(v)))
+    named = _named(value)
+    rest = parameters_in_words({k: v for k, v in named.items() if k != "name"})
+    return f"{named.get('name', 'unnamed')} {rest}".strip()
+
+
+def _state(trial: TrialRecord) -> State:
+    if trial.status != "finished":
+        return State.FAILED if trial.status == "failed" else State.NOT_RUN
+    if trial.verdict is None:
+        return State.MEASURED
+    return {
+        Verdict.FAIL: State.VIOLATED,
+        Verdict.PASS: State.PASSED,
+        Verdict.INCONCLUSIVE: State.INCONCLUSIVE,
+    }[trial.verdict]
+
+
+def _class(value: Any, classes: Sequence[str]) -> str | None:
+    if value is None or value == -1:
+        return None
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text for v in value if (text := _class(v, classes)))
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(classes):
+        return classes[value]
+    return str(value)
+
+
+def _real(value: Any) -> float | None:
+    """Return an epsilon given as a number or as a fraction such as "8/255"."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+
+
+def _norm(trial: TrialRecord, declared: Any, epsilon: float | None) -> str | None:
+    named = str(declared or "").lower()
+    if named:
+        return "linf" if "inf" in named else "l2" if "2" in named else named
+    if epsilon is None:
+        return "l2"  # the distance that every evidence carries and minimum-norm attacks search in
+    if trial.evidence is None:
+        return None
+    # a perturbation of length epsilon in L2 is shorter in L-infinity, never the other way round
+    within = epsilon * (1 + 1e-4)
+    for norm in ("l2", "linf"):
+        column = trial.evidence.samples.get(norm)
+        if column is not None and len(column) and bool((column <= within).all()):
+            return norm
+    return None

@@ -1,0 +1,179 @@
+"""The report as one HTML file that needs nothing else: no network, no other file, no trust.
+
+Everything in a record is untrusted text and is escaped; the only markup that enters the page
+besides the templates is the figures that `plots` draws. A content security policy with the hashes
+of the page's one style sheet and one script forbids everything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from casemate.errors import CasemateError
+from casemate.report import checks, formats, provenance, summary
+from casemate.report.comparisons import comparisons
+from casemate.report.curves import charts
+from casemate.report.facts import NORMS, State, facts_of, varying
+from casemate.report.findings import full_findings
+from casemate.report.limits import LADDER, MAX_BYTES
+from casemate.report.matrix import matrix, untested
+from casemate.report.plots import draw, drawn
+from casemate.report.scenarios import scenarios
+from casemate.report.text import cut, tail, visible
+from casemate.report.threat_models import identifiers
+from casemate.report.writing import write_text
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
+
+    from jinja2 import Environment
+
+    from casemate.campaign.record import CampaignRecord
+    from casemate.report.curves import Chart
+
+__all__ = ["page", "write"]
+
+_HEAT_LEVELS = 10
+
+
+def write(record: CampaignRecord, path: str | PathLike[str]) -> Path:
+    """Write the report of a campaign and return the file's absolute path.
+
+    The file is smaller than `MAX_BYTES`: galleries, then tables, are shortened until it is, and
+    the report says so.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
+    return write_text(path, page(record))
+
+
+def page(record: CampaignRecord) -> str:
+    """Return the report of a campaign as HTML, in UTF-8 smaller than `MAX_BYTES`."""
+    context = _context(record)
+    template = _environment().get_template("report.html.j2")
+    for limits in LADDER:
+        text = template.render(context, limits=limits, shortened=limits.shortened())
+        if len(text.encode("utf-8", "replace")) < MAX_BYTES:
+            return text
+    raise CasemateError(
+        f"the report of {visible(cut(record.name))} does not fit into {MAX_BYTES:,} bytes even at "
+        "its shortest; write JSON instead"
+    )
+
+
+def _context(record: CampaignRecord) -> dict[str, Any]:
+    facts = facts_of(record)
+    rows = matrix(facts)
+    summed = summary.summary(record, facts, rows)
+    raised = checks.flagged(facts)
+    by_trial = charts(facts)
+    findings = full_findings(record, facts, by_trial)
+    return {
+        "record": record,
+        "facts": facts,
+        "extra": varying(facts),
+        "summary": summed,
+        "exit_meaning": summary.exit_meaning(record),
+        "paste": summary.paste(record, summed, facts, rows),
+        "matrix": rows,
+        "untested": untested(rows),
+        "findings": findings,
+        "scenarios": scenarios(facts),
+        "comparisons": comparisons(facts),
+        "flagged": raised,
+        "silent": checks.silent(raised),
+        "provenance": provenance.provenance(record),
+        "spent": provenance.spent(facts),
+        "policy": provenance.as_yaml(record.spec["policy"]) if record.spec.get("policy") else "",
+        "configuration": provenance.as_yaml(record.spec),
+        "draw": _Drawings(),
+        "State": State,
+        "NORMS": NORMS,
+    }
+
+
+class _Drawings:
+    """Draws each chart once, though several findings and renderings may show it."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[int, tuple[Chart, Markup]] = {}
+
+    def __call__(self, chart: Chart) -> Markup:
+        if id(chart) not in self._drawn:  # the chart is kept as well, so that its id stays its own
+            self._drawn[id(chart)] = (chart, draw(chart))
+        return self._drawn[id(chart)][1]
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - heavy
+
+    environment = Environment(
+        loader=PackageLoader("casemate.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = _asset("report.css"), _asset("report.js")
+    environment.globals.update(
+        # our own files, the same in every report
+        style=Markup(style),  # noqa: S704 - as above
+        script=Markup(script),  # noqa: S704 - as above
+        policy_header=(
+            f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+            "img-src data:; base-uri 'none'; form-action 'none'"
+        ),
+        identifiers=identifiers,
+        drawn=drawn,
+    )
+    environment.filters.update(
+        cut=cut,
+        tail=tail,
+        percent=formats.percent,
+        number=formats.number,
+        budget=formats.budget,
+        figure=formats.figure,
+        interval=formats.interval,
+        duration=formats.duration,
+        plural=formats.plural,
+        words=summary.in_words,
+        states=summary.states_in_words,
+        yaml=provenance.as_yaml,
+        flat=provenance.flat,
+        heat=_heat,
+        commas=_commas,
+    )
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Return what a template prints, with hidden characters of untrusted text made visible."""
+    return visible(value) if type(value) is str else value
+
+
+def _commas(value: int) -> str:
+    return f"{value:,}"
+
+
+def _heat(value: float | None) -> int:
+    """Return a share as one of the shades of a table's cell."""
+    return 0 if value is None else round(value * _HEAT_LEVELS)
+
+
+def _asset(name: str) -> str:
+    return files("casemate.report").joinpath("templates", name).read_text(encoding="utf-8").strip()
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

@@ -1,0 +1,59 @@
+"""How much a report shows, so that it always fits into one mail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["LADDER", "MAX_BYTES", "Limits"]
+
+MAX_BYTES = 5_000_000
+"""A report is smaller than this, whatever the campaign."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What is shown at most; the rest is left out and the report says so.
+
+    Attributes:
+        examples: Samples in the gallery of one finding.
+        findings: Findings in full, the worst ones; the others are rows of the table of trials.
+        rows: Rows of each table.
+        figures: Trials whose details show every measurement.
+        text: Characters of a traceback, the configuration or any other long text.
+    """
+
+    examples: int = 6
+    findings: int = 60
+    rows: int = 2500
+    figures: int = 2500
+    text: int = 100_000
+
+    def shortened(self) -> str:
+        """Return what was cut against the fullest report, in words; empty for that one."""
+        full = LADDER[0]
+        words = {
+            "examples": "{} samples a gallery",
+            "findings": "{} findings in full",
+            "rows": "{} rows a table",
+            "figures": "{} trials with every measurement",
+            "text": "{} characters of a long text",
+        }
+        return ", ".join(
+            words[f.name].format(f"{getattr(self, f.name):,}")
+            for f in fields(self)
+            if getattr(self, f.name) < getattr(full, f.name)
+        )
+
+
+LADDER = (
+    Limits(),
+    Limits(examples=4),
+    Limits(examples=2),
+    Limits(examples=1, text=40_000),
+    Limits(examples=1, findings=30, figures=1000, text=20_000),
+    Limits(examples=1, findings=20, rows=1000, figures=400, text=20_000),
+    Limits(examples=1, findings=10, rows=400, figures=100, text=10_000),
+    Limits(examples=0, findings=10, rows=200, figures=50, text=5_000),
+    Limits(examples=0, findings=5, rows=100, figures=20, text=2_000),
+)
+"""Fullest first; the first one that fits is taken."""

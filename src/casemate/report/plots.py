@@ -1,0 +1,176 @@
+"""Figures as SVG that follow the page's theme."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from casemate.report import formats
+from casemate.report.svg import themed
+from casemate.report.text import cut, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casemate.report.curves import Chart, Series
+
+__all__ = ["MOST_SERIES", "draw", "drawn"]
+
+MOST_SERIES = 6
+"""Curves in one figure; with more, neither colors nor labels can be told apart."""
+
+_INK, _MUTED, _LINE, _CONTROL = "#010101", "#020202", "#030303", "#040404"
+_SERIES = ("#110101", "#110202", "#110303", "#110404", "#110505", "#110606")
+_COLORS = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _LINE: "var(--line)",
+    _CONTROL: "var(--control)",
+} | {color: f"var(--series-{i})" for i, color in enumerate(_SERIES, 1)}
+_MARKERS = "osD^vP"
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1)), "-")
+_POINTS_PER_INCH = 72
+_WIDTH, _HEIGHT = 410, 270
+_FONT = 12.5
+_LEFT, _RIGHT, _BOTTOM, _TOP = 50, 120, 50, 14
+_LABEL = 15
+_LABEL_STEP = 0.077
+_MOST_TICKS = 6
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "casemate",  # the same figure is the same text each time
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "text.usetex": False,
+    "font.family": "DejaVu Sans",  # measured with; the page's own font draws
+    "font.size": _FONT,
+    "axes.unicode_minus": True,
+}
+
+
+def draw(chart: Chart) -> Markup:
+    """Return success against budget, one curve an attack, with its band of 95 % intervals.
+
+    Args:
+        chart: What to draw; of more than `MOST_SERIES` attacks the most successful ones.
+    """
+    import matplotlib as mpl  # noqa: PLC0415 - takes long to import, and no other part needs it
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - as above
+    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
+
+    series = drawn(chart)
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # a name in a script that the measuring font lacks: the page's font draws it
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(_WIDTH / _POINTS_PER_INCH, _HEIGHT / _POINTS_PER_INCH))
+        FigureCanvasSVG(figure)
+        axes = figure.add_axes(
+            (
+                _LEFT / _WIDTH,
+                _BOTTOM / _HEIGHT,
+                (_WIDTH - _LEFT - _RIGHT) / _WIDTH,
+                (_HEIGHT - _BOTTOM - _TOP) / _HEIGHT,
+            )
+        )
+        _frame(axes, chart, series)
+        for i, one in enumerate(series):
+            _curve(axes, one, i)
+        _labels(axes, series)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    words = "; ".join(
+        f"{s.label}: {formats.percent(s.points[-1].value)} at {formats.budget(s.points[-1].x)}"
+        for s in series
+    )
+    label = visible(cut(f"Attack success rate against {chart.axis}. {words}", 1000))
+    # made above by our own code from escaped text: the one kind of markup that is marked safe
+    return Markup(themed(buffer.getvalue(), label=label, colors=_COLORS))  # noqa: S704
+
+
+def drawn(chart: Chart) -> tuple[Series, ...]:
+    """Return the series that fit in one figure: the most successful ones, in their own order."""
+    best = sorted(chart.series, key=lambda s: -max(p.value for p in s.points))[:MOST_SERIES]
+    return tuple(s for s in chart.series if s in best)
+
+
+def _frame(axes: Any, chart: Chart, series: Sequence[Series]) -> None:
+    budgets = sorted({p.x for s in series if s.kind == "budget" for p in s.points})
+    largest = max(p.x for s in series for p in s.points)
+    axes.set_xlim(0, largest * 1.04 if largest > 0 else 1)
+    axes.set_ylim(-0.025, 1.025)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
+    if budgets and all(s.kind == "budget" for s in series):
+        ticks = _spread(budgets, largest)
+        axes.set_xticks([0, *ticks], ["0", *(formats.budget(t) for t in ticks)])
+    axes.set_xlabel(chart.axis, color=_MUTED, labelpad=8)
+    axes.grid(axis="y", color=_LINE, linewidth=0.8, clip_on=False)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_MUTED, length=0, pad=7, bottom=False, left=False)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_MUTED)
+        spine.set_linewidth(0.8)
+
+
+def _spread(budgets: Sequence[float], largest: float) -> list[float]:
+    """Return the budgets that can be labeled without their labels touching, the largest first."""
+    kept: list[float] = []
+    for b in sorted(budgets, reverse=True):
+        if b > 0.13 * largest and all(abs(b - k) > 0.15 * largest for k in kept):
+            kept.append(b)
+    return sorted(kept[:_MOST_TICKS])
+
+
+def _curve(axes: Any, series: Series, i: int) -> None:
+    color = _CONTROL if series.control else _SERIES[i % len(_SERIES)]
+    x = [p.x for p in series.points]
+    y = [p.value for p in series.points]
+    low, high = [p.low for p in series.points], [p.high for p in series.points]
+    band = {"color": color, "alpha": 0.16, "linewidth": 0, "clip_on": False}
+    style = {
+        "color": color,
+        "linewidth": 2,
+        "linestyle": _DASHES[i % len(_DASHES)],
+        "clip_on": False,  # all points lie within the axes; a clipping path would need an id
+    }
+    if series.kind == "distance":
+        axes.fill_between(x, low, high, step="post", **band)
+        axes.plot(x, y, drawstyle="steps-post", **style)
+        return
+    if len(x) > 1:
+        axes.fill_between(x, low, high, **band)
+    axes.vlines(x, low, high, color=color, linewidth=1.4, alpha=0.75, clip_on=False)
+    axes.plot(x, y, marker=_MARKERS[i % len(_MARKERS)], markersize=6, **style)
+
+
+def _labels(axes: Any, series: Sequence[Series]) -> None:
+    """Write each curve's name at its end, moved apart where the ends are close."""
+    order = sorted(range(len(series)), key=lambda i: series[i].points[-1].value)
+    heights: list[float] = []
+    for i in order:
+        wanted = series[i].points[-1].value
+        heights.append(max(wanted, heights[-1] + _LABEL_STEP) if heights else max(wanted, 0.0))
+    overflow = max(0.0, heights[-1] - 1.0)
+    for rank in range(len(heights) - 1, -1, -1):
+        above = heights[rank + 1] - _LABEL_STEP if rank + 1 < len(heights) else 1.0
+        heights[rank] = min(heights[rank], above) if overflow else heights[rank]
+    for i, height in zip(order, heights, strict=True):
+        color = _CONTROL if series[i].control else _SERIES[i % len(_SERIES)]
+        axes.annotate(
+            _short(series[i].label),
+            (1.0, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+            fontweight="bold",
+            fontsize=_FONT,
+        )
+
+
+def _short(label: str) -> str:
+    label = visible(" ".join(label.split()))
+    return label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…"

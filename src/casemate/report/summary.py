@@ -1,0 +1,185 @@
+"""The verdict in plain words, the counts, and a summary to paste into a mail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from casemate.errors import ExitCode
+from casemate.evidence import Severity, Verdict
+from casemate.report import formats
+from casemate.report.facts import State
+from casemate.report.matrix import untested
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casemate.campaign.record import CampaignRecord
+    from casemate.report.facts import Facts
+    from casemate.report.matrix import Row
+
+__all__ = ["Summary", "exit_meaning", "in_words", "paste", "states_in_words", "summary"]
+
+_HEADLINES = {
+    Verdict.FAIL: ("Policy violated", State.VIOLATED),
+    Verdict.PASS: ("Policy met", State.PASSED),
+    Verdict.INCONCLUSIVE: ("Inconclusive", State.INCONCLUSIVE),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a reader with one minute has to know.
+
+    Attributes:
+        headline: The verdict in two words.
+        state: The state that the verdict is shown in.
+        sentence: The verdict in one sentence.
+        worst: The attack with the highest success rate, or None if none was measured; no control.
+        control: The control with the highest success rate, or None.
+        states: Trials by state.
+        tested: Threats with at least one finished trial.
+        threats: Threats of the taxonomy, and those it does not know.
+        unhealthy: Finished trials with a flag that makes low success worthless.
+    """
+
+    headline: str
+    state: State
+    sentence: str
+    worst: Facts | None
+    control: Facts | None
+    states: dict[State, int]
+    tested: int
+    threats: int
+    unhealthy: int
+
+
+def summary(record: CampaignRecord, facts: Sequence[Facts], rows: Sequence[Row]) -> Summary:
+    """Return the figures that stand at the top of a report."""
+    counts = Counter(f.state for f in facts)
+    states = {s: counts[s] for s in State if counts[s]}
+    headline, state = ("Measured, not judged", State.MEASURED)
+    if record.verdict is not None:
+        headline, state = _HEADLINES[record.verdict]
+    cells = [[c.state for c in row.cells if c.state is not None] for row in rows]
+    return Summary(
+        headline=headline,
+        state=state,
+        sentence=_sentence(record, states),
+        worst=_worst([f for f in facts if not f.threat.control]),
+        control=_worst([f for f in facts if f.threat.control]),
+        states=states,
+        tested=sum(any(s is not State.NOT_RUN for s in row) for row in cells),
+        threats=len(rows),
+        unhealthy=sum(bool(f.trial.evidence and f.trial.evidence.failed) for f in facts),
+    )
+
+
+def exit_meaning(record: CampaignRecord) -> str:
+    """Return what the campaign's exit code says, in one sentence."""
+    if record.exit_code == ExitCode.MET:
+        if record.verdict is None:
+            return "every trial finished, and there was no policy to violate."
+        return "every trial finished and the policy is met."
+    if record.exit_code == ExitCode.VIOLATED:
+        return "the policy is violated."
+    if record.exit_code == ExitCode.USAGE:
+        return "the configuration or the call is wrong."
+    if record.exit_code == ExitCode.INCOMPLETE:
+        return "a trial failed, did not run or was inconclusive."
+    return "no code of Casemate's own; the run was ended from outside."
+
+
+def paste(
+    record: CampaignRecord, summed: Summary, facts: Sequence[Facts], rows: Sequence[Row]
+) -> tuple[tuple[str, str], ...]:
+    """Return the executive summary as (title, statement), one a line."""
+    exit_code = f"exit code {record.exit_code}: {exit_meaning(record)}"
+    lines = [
+        ("Subject", _subject(record)),
+        ("Result", f"{summed.headline} ({exit_code.rstrip('.')}). {summed.sentence}"),
+        ("Trials", f"{len(facts):,} in all: {states_in_words(summed.states)}."),
+        ("Worst case", f"{in_words(summed.worst)}." if summed.worst else "no rate was measured."),
+    ]
+    if summed.control is not None:
+        lines.append(("Control", f"noise without direction, at most {in_words(summed.control)}."))
+    lines.append(("Health", _health(summed.unhealthy, facts)))
+    missing = [
+        f"{stage.value} stage ({'; '.join(titles)})"
+        for stage, titles in untested(rows).items()
+        if titles
+    ]
+    lines.append(
+        ("Not tested", f"{', '.join(missing)}." if missing else "nothing of the taxonomy.")
+    )
+    return tuple(lines)
+
+
+def _health(unhealthy: int, facts: Sequence[Facts]) -> str:
+    warned = sum(
+        any(x.severity is Severity.WARNING for x in f.trial.evidence.flags)
+        and not f.trial.evidence.failed
+        for f in facts
+        if f.trial.evidence
+    )
+    if not unhealthy and not warned:
+        return "no check raised a flag."
+    said = []
+    if unhealthy:
+        said.append(
+            f"{formats.plural(unhealthy, 'trial')} with a failure flag (low success proves nothing)"
+        )
+    if warned:
+        said.append(f"{formats.plural(warned, 'trial')} with a warning only")
+    return f"{'; '.join(said)}."
+
+
+def in_words(facts: Facts) -> str:
+    """Return a trial and its success rate in one line."""
+    found = facts.success
+    if found is None:
+        return f"not measured ({facts.attack}, trial {facts.number})"
+    return (
+        f"{formats.figure(found)} {formats.interval(found)} (95 % interval, n = {found.n:,}) by "
+        f"{facts.attack}, {facts.budget}, {facts.scenario}, {facts.against} (trial {facts.number})"
+    )
+
+
+def states_in_words(states: dict[State, int]) -> str:
+    """Return "3 violated, 20 passed"."""
+    return ", ".join(f"{n:,} {s.value}" for s, n in states.items()) or "none"
+
+
+def _worst(facts: Sequence[Facts]) -> Facts | None:
+    measured = [(f, m) for f in facts if (m := f.success) is not None]
+    if not measured:
+        return None
+    # of equal rates the one with more samples behind it, which has the higher lower end
+    return max(measured, key=lambda fm: (fm[1].value or 0.0, fm[1].low or 0.0))[0]
+
+
+def _subject(record: CampaignRecord) -> str:
+    names = ", ".join(dict.fromkeys(str(m.get("name", "unnamed")) for m in record.models))
+    version = (record.provenance.get("versions") or {}).get("casemate", "")
+    started = str(record.provenance.get("started", ""))[:10]
+    parts = [f"security test of {names or 'a model'}", f"campaign {record.name}"]
+    if version:
+        parts.append(f"Casemate {version}")
+    if started:
+        parts.append(started)
+    return f"{', '.join(parts)}."
+
+
+def _sentence(record: CampaignRecord, states: dict[State, int]) -> str:
+    findings = formats.plural(len(record.findings), "finding")
+    broken = formats.plural(len({f.trial for f in record.findings}), "trial")
+    incomplete = sum(states.get(s, 0) for s in (State.FAILED, State.NOT_RUN))
+    lacking = f" {formats.plural(incomplete, 'trial')} failed or did not run." if incomplete else ""
+    if record.verdict is Verdict.FAIL:
+        return f"The policy is broken by {findings} in {broken}.{lacking}"
+    if record.verdict is Verdict.PASS:
+        return f"No measurement breaks the policy.{lacking}"
+    if record.verdict is Verdict.INCONCLUSIVE:
+        return f"The evidence neither breaks the policy nor meets it.{lacking}"
+    return f"The campaign has no policy: figures are reported and not judged.{lacking}"

@@ -122,6 +122,10 @@ def attack(
     chosen = data if source is None else of_class(data, source)
     chosen = stratified_sample(chosen, samples, seed)
     target_label = None if goal is None else data.class_index(goal)
+    if attacker not in [a.value for a in Attacker]:
+        raise UsageError(
+            f'attacker is "{attacker}", but must be one of {", ".join(a.value for a in Attacker)}'
+        )
     trials = []
     for number, one in enumerate(attacks, start=1):
         setting = Setting(

@@ -57,7 +57,7 @@ class SklearnModel(ModelSection):
         if not is_estimator(estimator):
             if not callable(estimator):
                 raise UsageError(
-                    f'model.sklearn: "{self.sklearn}" is a {type(estimator).__name__}; name a '
+                    f'model.sklearn: "{self.sklearn}" is of type {type(estimator).__name__}; name a '
                     "fitted estimator or a function that returns one"
                 )
             try:
@@ -69,7 +69,7 @@ class SklearnModel(ModelSection):
                 ) from error
         if not is_estimator(estimator):
             raise UsageError(
-                f'model.sklearn: "{self.sklearn}" returned a {type(estimator).__name__}, which '
+                f'model.sklearn: "{self.sklearn}" returned a value of type {type(estimator).__name__}, which '
                 "has no predict; return a fitted classifier"
             )
         return estimator_target(

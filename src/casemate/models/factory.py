@@ -80,7 +80,7 @@ class FactoryModel(ModelSection):
             return factory
         if isinstance(factory, nn.Module) or not callable(factory):
             raise UsageError(
-                f'model.factory: "{self.factory}" is a {type(factory).__name__} and not a function '
+                f'model.factory: "{self.factory}" is of type {type(factory).__name__} and no function '
                 "that returns a torch.nn.Module; name the function or class, without arguments "
                 "if it is a module already"
             )
@@ -93,7 +93,7 @@ class FactoryModel(ModelSection):
             ) from error
         if not isinstance(module, nn.Module):
             raise UsageError(
-                f'model.factory: "{self.factory}" returned a {type(module).__name__} and not a '
+                f'model.factory: "{self.factory}" returned a value of type {type(module).__name__} and no '
                 "torch.nn.Module; return the module"
             )
         return module

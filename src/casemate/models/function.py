@@ -48,7 +48,7 @@ class FunctionModel(ModelSection):
         function = imported(self.function, key="model.function", base_dir=base_dir)
         if isinstance(function, type) or not callable(function):
             raise UsageError(
-                f'model.function: "{self.function}" is a {type(function).__name__} and not a '
+                f'model.function: "{self.function}" is of type {type(function).__name__} and no '
                 "function; name a function that takes an array of inputs"
             )
         return function_target(

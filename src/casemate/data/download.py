@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Download"]
 
-_CHUNK = 1 << 18  # bytes between two steps of the progress
+_CHUNK = 1 << 16  # bytes between two steps of the progress; fewer than that a cut can lose
 _OK, _PARTIAL, _RANGE_NOT_SATISFIABLE = 200, 206, 416
 _TOO_MANY_REQUESTS, _FIRST_SERVER_ERROR = 429, 500
 

@@ -46,7 +46,7 @@ class GTSRB:
         size: Pixels along each side, 1 to 1024.
         crop: Whether to cut out the region of interest, the sign without the border of about
             10 % around it, before resizing. Where an image is not of the size that its table
-            states, the region is scaled with it.
+            states, the region is scaled with it and rounded to whole pixels.
 
     Source: Stallkamp, Schlipsing, Salmen, Igel, "The German Traffic Sign Recognition Benchmark: a
     multi-class classification competition", IJCNN 2011. Free for research.
@@ -107,14 +107,25 @@ class GTSRB:
 
     def _fitted(self, pixels: np.ndarray, sign: Sign) -> np.ndarray:
         """Return (size, size, 3) uint8 of one photograph."""
-        height, width = pixels.shape[:2]
-        box = (0.0, 0.0, float(width), float(height))
         if self.crop:
-            left, top, right, bottom = sign.region
-            across, down = width / sign.width, height / sign.height
-            box = (left * across, top * down, right * across, bottom * down)
-        elif (height, width) == (self.size, self.size):
+            pixels = _region(pixels, sign)
+        if pixels.shape[:2] == (self.size, self.size):
             return pixels
-        image = Image.fromarray(pixels)
-        resized = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
-        return np.asarray(resized)
+        # cut out first: Pillow's own `box` lets the filter reach into what is around it
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        return np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR))
+
+
+def _region(pixels: np.ndarray, sign: Sign) -> np.ndarray:
+    """Return the sign without its border."""
+    left, top, right, bottom = sign.region
+    height, width = pixels.shape[:2]
+    return pixels[
+        _scaled(top, bottom, sign.height, height), _scaled(left, right, sign.width, width)
+    ]
+
+
+def _scaled(start: int, stop: int, stated: int, found: int) -> slice:
+    """Return start..stop of `stated` pixels in `found` pixels: whole ones, at least one."""
+    first = min(round(start * found / stated), found - 1)
+    return slice(first, max(first + 1, round(stop * found / stated)))

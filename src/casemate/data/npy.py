@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Column", "read_header"]
 
 _BLOCK = 1 << 24  # bytes read at a time
+# what NumPy's parser of headers, Python literals, raises for what is none
+_GARBLED = (ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError)
 _READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -91,7 +94,7 @@ def read_header(archive: Archive, key: str) -> Column:
     with archive.open(member) as file:
         try:
             shape, fortran, dtype = _read_header(file)
-        except ValueError as error:
+        except _GARBLED as error:
             raise UsageError(
                 f"{archive.path}: {key} is no array ({error}); "
                 "write the file again with numpy.savez"

@@ -73,7 +73,7 @@ class Npz:
             raise UsageError("npz: give both low and high, or neither")
         if self.low is not None and self.high is not None:
             Domain(shape=(1,), low=self.low, high=self.high)  # refuses bounds that are none
-            if max(abs(self.low), abs(self.high)) > np.finfo(np.float32).max:
+            if max(abs(self.low), abs(self.high)) > float(np.finfo(np.float32).max):
                 raise UsageError(
                     f"npz: low and high must fit into float32, got [{self.low}, {self.high}]"
                 )

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from selenium.webdriver import Chrome
 
-# two cores are the least that the suite is meant for; more threads than that slow small models down
-THREADS = 2
+# the models here are so small that a second thread gains little, and on a busy machine threads that
+# wait for each other cost up to twenty times; processes that tests start inherit the limit
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # where a test runs alone or not must not decide whether it passes: no deadline, the same examples
 # on every run in CI, fresh ones on a developer's machine
@@ -27,13 +28,6 @@ settings.register_profile("ci", parent=settings.get_profile("local"), derandomiz
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def few_threads() -> None:
-    import torch
-
-    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")

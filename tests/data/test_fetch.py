@@ -59,6 +59,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.content, server.script, server.asked, server.ranges = CONTENT, [], [], True
+    server.handle_error = lambda *_: None  # clients that hang up are what is tested
     server.url = f"http://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -23,11 +23,12 @@ def shared_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first_load(data_dir, shared_cache):
-    """GTSRB's two splits, decoded into an empty cache, and the seconds that it took."""
+    """GTSRB's two splits, decoded into an empty cache, and the processor seconds that it took."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CASEMATE_DATA", str(data_dir))
         patch.setenv("CASEMATE_CACHE", str(shared_cache))
-        return timed(load_gtsrb)
+        start = time.process_time()
+        return load_gtsrb(), time.process_time() - start
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +39,6 @@ def real_data(data_dir, shared_cache, first_load, monkeypatch, own_folders):
 
 def load_gtsrb():
     return [GTSRB().load(split) for split in ("train", "test")]
-
-
-def timed(call):
-    start = time.perf_counter()
-    result = call()
-    return result, time.perf_counter() - start
 
 
 def test_gtsrb_training_set():
@@ -106,7 +101,9 @@ def test_mnist():
     # the customary mean and deviation of the training pixels, from exact integer sums
     count = train.inputs.numel()
     mean = int(train.inputs.sum()) / count
-    squares = sum(int((block.to(torch.int32) ** 2).sum()) for block in train.inputs.split(5000))
+    squares = sum(
+        int(torch.mul(block.int(), block.int()).sum()) for block in train.inputs.split(5000)
+    )
     assert mean / 255 == pytest.approx(0.1307, abs=5e-5)
     assert (squares / count - mean**2) ** 0.5 / 255 == pytest.approx(0.3081, abs=5e-5)
 
@@ -120,10 +117,12 @@ def test_a_sample_of_mnist_is_spread_over_the_digits():
 
 def test_reading_takes_seconds_at_first_and_no_time_later(first_load):
     first, cold = first_load
-    second, warm = timed(load_gtsrb)
+    start = time.perf_counter()
+    second = load_gtsrb()
+    warm = time.perf_counter() - start
     assert [d.digest for d in first] == [d.digest for d in second]
-    # measured 6 s and 0.01 s on two cores; the bound for the first leaves room for a busy machine
-    assert cold < 30
+    # processor time does not depend on what else the machine does; it measured 6 s
+    assert cold < 15
     assert warm < 1
 
 

@@ -12,13 +12,13 @@ import stat
 import zipfile
 import zlib
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from casemate.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
@@ -143,14 +143,8 @@ def _refusal(info: zipfile.ZipInfo, member_limit: int) -> str | None:
     """Return why a member is refused, or None."""
     # zipfile cuts a name at a NUL byte, so the name as stored is looked at
     name = info.orig_filename
-    path = PurePosixPath(name)
-    if (
-        path.is_absolute()
-        or ".." in path.parts
-        or "\\" in name
-        or "\0" in name
-        or (path.parts and ":" in path.parts[0])
-    ):
+    parts = name.split("/")
+    if not parts[0] or ".." in parts or ":" in parts[0] or "\\" in name or "\0" in name:
         return "has a path that leads out of the archive"
     if stat.S_ISLNK(info.external_attr >> 16):
         return "is a symbolic link"

@@ -48,6 +48,7 @@ class Allocate:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._mapped: list[np.memmap] = []
 
     def __call__(self, shape: tuple[int, ...], dtype: type[np.uint8 | np.float32]) -> np.ndarray:
         """Return a writable array of zeros of that shape.
@@ -57,9 +58,16 @@ class Allocate:
         """
         path = self._folder / "inputs.npy"
         with _usable(self._folder):
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            self._mapped.append(
+                np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            )
             _reserve(path)
-        return array
+        return np.asarray(self._mapped[-1])  # a plain view: slicing a map is slow
+
+    def flush(self) -> None:
+        """Have the values on the disk before the entry says that they are."""
+        for array in self._mapped:
+            array.flush()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +135,10 @@ def remembered(
         _clean(decoded)
         building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=decoded))
     try:
-        content = decode(Allocate(building))
+        allocate = Allocate(building)
+        content = decode(allocate)
         with _usable(decoded):
+            allocate.flush()
             _write(building, name, content)
             _place(building, entry)
     finally:
@@ -143,15 +153,12 @@ def remembered(
 
 
 def _write(folder: Path, name: str, decoded: Decoded) -> None:
-    inputs = decoded.inputs
-    if isinstance(inputs, np.memmap):
-        inputs.flush()
     np.save(folder / "labels.npy", decoded.labels, allow_pickle=False)
     if decoded.groups is not None:
         np.save(folder / "groups.npy", decoded.groups, allow_pickle=False)
     dataset = Dataset.from_arrays(
         name=name,
-        inputs=inputs,
+        inputs=decoded.inputs,
         labels=decoded.labels,
         classes=decoded.classes,
         domain=decoded.domain,

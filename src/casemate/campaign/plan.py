@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from casemate.campaign.trials import Trial
     from casemate.inference.evaluate import Cost
 
-__all__ = ["Plan", "Planned", "make_plan"]
+__all__ = ["Draft", "Plan", "Planned", "make_drafts", "make_plan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +119,7 @@ def make_plan(
     Raises:
         UsageError: With one line for each thing that is wrong with the specification.
     """
-    checker = _Checker(gates, problems)
-    drafts = [draft for trial in spec.trials if (draft := checker.draft(trial))] if spec else []
-    if spec is not None and len(drafts) == len(spec.trials):
-        matched(spec.rules, [d.settings for d in drafts], problems)
+    drafts = make_drafts(spec, problems, gates)
     spec = check_spec(spec, problems)
     done = store.finished() if store is not None else set()
     before = store.last_run(spec.name) if store is not None else {}
@@ -155,13 +152,26 @@ def make_plan(
 
 
 @dataclass(frozen=True)
-class _Draft:
+class Draft:
+    """A trial resolved against its data and model; attributes as in `Planned`."""
+
     trial: Trial
     key: str
     identity: dict[str, Any]
     settings: dict[str, Any]
     n: int
     cost: Cost
+
+
+def make_drafts(spec: Spec | None, problems: Problems, gates: Gates) -> list[Draft]:
+    """Return all trials that are sound; what is wrong with the others goes to `problems`."""
+    if spec is None:
+        return []
+    checker = _Checker(gates, problems)
+    drafts = [draft for trial in spec.trials if (draft := checker.draft(trial))]
+    if len(drafts) == len(spec.trials):
+        matched(spec.rules, [d.settings for d in drafts], problems)
+    return drafts
 
 
 class _Checker:
@@ -172,7 +182,7 @@ class _Checker:
         self._problems = problems
         self._sound: dict[tuple[str, ...], bool] = {}
 
-    def draft(self, trial: Trial) -> _Draft | None:
+    def draft(self, trial: Trial) -> Draft | None:
         """Return the trial with key and cost, or None if something is wrong with it."""
         data, model, attack = trial.data.digest, trial.model.digest, trial.attack.digest
         defense = trial.defense.digest if trial.defense else ""
@@ -242,7 +252,7 @@ class _Checker:
         if trial.defense is not None and hasattr(trial.defense.value, "check"):
             trial.defense.value.check(self._gates.data(trial.data, "test").domain)
 
-    def _finish(self, trial: Trial) -> _Draft:
+    def _finish(self, trial: Trial) -> Draft:
         gates, options = self._gates, trial.options
         test = gates.data(trial.data, "test")
         start, end = gates.labels(trial)
@@ -285,10 +295,10 @@ class _Checker:
             "trial",
             {**identity, "attack": trial.attack.digest, "defense": defense and defense.digest},
         )
-        return _Draft(trial, name, identity, settings, n, gates.cost(trial, n))
+        return Draft(trial, name, identity, settings, n, gates.cost(trial, n))
 
 
-def _reason(draft: _Draft, before: tuple[str, dict[str, Any]] | None, *, cached: bool) -> str:
+def _reason(draft: Draft, before: tuple[str, dict[str, Any]] | None, *, cached: bool) -> str:
     if cached:
         return "cached"
     if before is None:

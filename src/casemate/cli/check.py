@@ -1,0 +1,84 @@
+"""`casemate check`: everything that is wrong with a campaign and its models, listed at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from casemate.cli.options import DEFAULT_STORE, Device, Size, SpecArgument, StoreFolder
+from casemate.errors import CasemateError, ExitCode
+
+if TYPE_CHECKING:
+    from casemate.campaign.gates import Gates
+    from casemate.campaign.plan import Draft
+    from casemate.campaign.store import Store
+
+__all__ = ["check"]
+
+
+def check(
+    spec: SpecArgument,
+    size: Size = None,
+    store: StoreFolder = DEFAULT_STORE,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, metavar="N", help="Samples to try the model on.")
+    ] = 256,
+    device: Device = "cpu",
+) -> None:
+    """List every problem of a campaign and of its models at once, before anything is attacked."""
+    from casemate.campaign.plan import make_drafts  # noqa: PLC0415 - keeps --help fast
+    from casemate.campaign.store import Store  # noqa: PLC0415 - as above
+    from casemate.cli.console import complain, say  # noqa: PLC0415 - as above
+    from casemate.cli.progress import downloads  # noqa: PLC0415 - as above
+    from casemate.cli.session import open_session  # noqa: PLC0415 - as above
+    from casemate.data.progress import shown_by  # noqa: PLC0415 - as above
+
+    with shown_by(downloads):
+        session = open_session(spec, size=size, device=device, batch_size=128)
+        drafts = make_drafts(session.spec, session.problems, session.gates)
+    for problem in session.problems:
+        complain(problem)
+    broken = bool(session.problems)
+    opened = Store.reader(store)
+    try:
+        for draft in {d.identity["model"]: d for d in reversed(drafts)}.values():
+            broken |= _examine(draft, session.gates, opened, samples)
+    finally:
+        if opened is not None:
+            opened.close()
+    if broken:
+        raise typer.Exit(ExitCode.USAGE)
+    say(f"{len(drafts)} trials, no problem found" if drafts else "no problem found")
+
+
+def _examine(draft: Draft, gates: Gates, store: Store | None, samples: int) -> bool:
+    """Run the preflight on a trial's model; return whether it found an error."""
+    from casemate.campaign.sections import plain_model  # noqa: PLC0415 - as above
+    from casemate.cli.console import complain, plain, say  # noqa: PLC0415 - as above
+    from casemate.inference.preflight import preflight  # noqa: PLC0415 - as above
+
+    name = plain(plain_model(draft.trial.model))
+    target = gates.given(draft.trial)
+    if target is None:
+        if store is None or not store.has(draft.identity["model"]):
+            say(f"{name}: not trained yet, casemate run does that")
+            return False
+        target = gates.target(draft.trial, store, lambda _event: None)
+    try:
+        found = preflight(
+            target,
+            gates.data(draft.trial.data, "test"),
+            declared_accuracy=draft.settings["model"].get("accuracy"),
+            samples=samples,
+        )
+    except CasemateError as error:
+        complain(f"{name}: {error}")
+        return True
+    for note in target.notes:
+        say(f"{name}: {plain(note, 500)}")
+    for problem in found:
+        complain(f"{problem.severity}: {name}: {problem.message} {problem.remedy} [{problem.id}]")
+    if not found:
+        say(f"{name}: no problem found")
+    return any(problem.severity == "error" for problem in found)

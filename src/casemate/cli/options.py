@@ -1,0 +1,32 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["DEFAULT_STORE", "BatchSize", "Device", "Quiet", "Size", "SpecArgument", "StoreFolder"]
+
+DEFAULT_STORE = Path(".casemate")
+
+SpecArgument = Annotated[
+    str,
+    typer.Argument(metavar="SPEC", help="A YAML file, or study:NAME for a built-in campaign."),
+]
+Size = Annotated[
+    str | None, typer.Option("--size", metavar="NAME", help="Which of the campaign's sizes.")
+]
+StoreFolder = Annotated[
+    Path,
+    typer.Option(
+        "--store", envvar="CASEMATE_STORE", metavar="FOLDER", help="Where results are kept."
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps.")]
+BatchSize = Annotated[
+    int,
+    typer.Option("--batch-size", min=1, metavar="N", help="Samples at a time; changes no result."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]

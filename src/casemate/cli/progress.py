@@ -1,0 +1,168 @@
+"""Progress on standard error: bars with the time left, for whatever takes over two seconds."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from functools import singledispatchmethod
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from casemate.campaign.events import (
+    CampaignFinished,
+    CampaignStarted,
+    ModelMeasuring,
+    ModelTraining,
+    TrialFailed,
+    TrialFinished,
+    TrialProgressed,
+    TrialStarted,
+)
+from casemate.cli.console import complain, err, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from casemate.campaign.events import Event
+    from casemate.campaign.plan import Plan
+
+__all__ = ["CampaignProgress", "downloads"]
+
+_PATIENCE = 2.0  # seconds
+
+
+class CampaignProgress:
+    """A listener that draws one bar for all trials and one for the model being trained.
+
+    Where standard error is no terminal, each finished trial is one line.
+
+    Args:
+        plan: What will run: the bar advances by each trial's share of the samples.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._weights = {
+            p.trial.number: p.cost.forward + 2 * p.cost.backward
+            for p in plan.trials
+            if not p.cached
+        }
+        self._console = err()
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("time left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._trials: TaskID | None = None
+        self._model: TaskID | None = None
+        self._begun = time.monotonic()
+        self._drawn = False
+        self._behind = 0.0
+        self._finished = 0
+        self._total = 0
+
+    def __call__(self, event: Event) -> None:
+        """Draw what the event tells."""
+        if (
+            not self._drawn
+            and self._console.is_terminal
+            and time.monotonic() - self._begun > _PATIENCE
+        ):
+            self._bars.start()
+            self._drawn = True
+        self._on(event)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        if self._drawn:
+            self._bars.stop()
+            self._drawn = False
+
+    @singledispatchmethod
+    def _on(self, event: object) -> None:
+        """Other events are of no interest here."""
+
+    @_on.register
+    def _(self, event: CampaignStarted) -> None:
+        self._total = event.trials - event.cached
+        self._trials = self._bars.add_task("trials", total=sum(self._weights.values()) or None)
+
+    @_on.register
+    def _(self, event: ModelTraining) -> None:
+        words = f"training {plain(event.model)}: {event.note}"
+        self._side(words, event.done, event.total)
+
+    @_on.register
+    def _(self, event: ModelMeasuring) -> None:
+        self._side(f"accuracy of {plain(event.model)}", event.done, event.total)
+
+    @_on.register
+    def _(self, event: TrialStarted) -> None:
+        if self._model is not None:
+            self._bars.remove_task(self._model)
+            self._model = None
+        if self._trials is not None:
+            words = f"trial {self._finished + 1} of {self._total}: {plain(event.title, 60)}"
+            self._bars.update(self._trials, description=words)
+
+    @_on.register
+    def _(self, event: TrialProgressed) -> None:
+        if self._trials is not None and event.total:
+            share = self._weights.get(event.number, 0) * event.done / event.total
+            self._bars.update(self._trials, completed=self._behind + share)
+
+    @_on.register
+    def _(self, event: TrialFinished) -> None:
+        self._end(event.record.number)
+        self._line(event.record.number, "done")
+
+    @_on.register
+    def _(self, event: TrialFailed) -> None:
+        self._end(event.record.number)
+        complain(f"trial {event.record.number} failed: {plain(event.record.error, 500)}")
+
+    @_on.register
+    def _(self, _event: CampaignFinished) -> None:
+        self.close()
+
+    def _side(self, words: str, done: int, total: int) -> None:
+        if self._model is None:
+            self._model = self._bars.add_task(words, total=total)
+        self._bars.update(self._model, description=words, completed=done, total=total)
+
+    def _end(self, number: int) -> None:
+        self._finished += 1
+        self._behind += self._weights.get(number, 0)
+        if self._trials is not None:
+            self._bars.update(self._trials, completed=self._behind)
+
+    def _line(self, number: int, words: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(f"[{self._finished}/{self._total}] trial {number} {words}")
+
+
+@contextmanager
+def downloads(name: str, *, total: int, done: int) -> Iterator[Callable[[int], object]]:
+    """Draw the download of one file; a `casemate.data.progress.Progress`."""
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=err(),
+    ) as bars:
+        task = bars.add_task(plain(name), total=total, completed=done)
+        yield lambda count: bars.advance(task, count)

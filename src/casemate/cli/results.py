@@ -1,0 +1,71 @@
+"""The end of a run on one screen: each trial's figure, the verdict, where the report is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from casemate.campaign.words import title
+from casemate.cli.console import err, out, plain, say, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from casemate.campaign.record import CampaignRecord, TrialRecord
+
+__all__ = ["show_record"]
+
+_MEASURE = "attack success rate"
+_MOST = 60
+_MOST_FINDINGS = 10
+
+
+def show_record(record: CampaignRecord, *, report: Path | None, json: Path | None) -> None:
+    """Print a campaign's results."""
+    rows = [_row(trial) for trial in record.trials[:_MOST]]
+    columns = ("#", "trial", "n", _MEASURE, "95 % interval", "verdict")
+    out().print(table(columns, rows, right=("#", "n", _MEASURE, "95 % interval")))
+    if len(record.trials) > _MOST:
+        say(f"... and {len(record.trials) - _MOST} more trials; all are in the report")
+    say("")
+    for trial in record.trials:
+        if trial.status == "failed":
+            say(f"trial {trial.number} failed: {plain(trial.error, 300)}")
+    for finding in record.findings[:_MOST_FINDINGS]:
+        say(f"finding in trial {finding.trial}: {plain(finding.message, 300)}")
+    if len(record.findings) > _MOST_FINDINGS:
+        say(f"... and {len(record.findings) - _MOST_FINDINGS} more findings")
+    say(f"verdict: {_verdict(record)}")
+    for name, path in (("report", report), ("JSON", json)):
+        if path is not None:
+            say(f"{name}: {path}")
+    err().file.flush()
+
+
+def _row(trial: TrialRecord) -> tuple[object, ...]:
+    words = title(trial.settings)
+    if trial.evidence is None:
+        return trial.number, words, "", "", "", trial.status
+    measured = next((m for m in trial.evidence.measurements if m.name == _MEASURE), None)
+    verdict = trial.verdict.value if trial.verdict else "-"
+    flags = ", ".join(flag.id for flag in trial.evidence.failed)
+    if flags:
+        verdict += f" (attack failed: {flags})"
+    if measured is None or measured.value is None:
+        return trial.number, words, measured.n if measured else "", "not measured", "", verdict
+    interval = ""
+    if measured.low is not None and measured.high is not None:
+        interval = f"{100 * measured.low:.1f} to {100 * measured.high:.1f} %"
+    return trial.number, words, measured.n, f"{100 * measured.value:.1f} %", interval, verdict
+
+
+def _verdict(record: CampaignRecord) -> str:
+    unfinished = sum(t.status != "finished" for t in record.trials)
+    note = f" ({unfinished} of {len(record.trials)} trials did not finish)" if unfinished else ""
+    if record.verdict is None:
+        return f"none, the campaign has no policy{note}"
+    counts = {"pass": 0, "fail": 0, "inconclusive": 0}
+    for trial in record.trials:
+        if trial.verdict is not None:
+            counts[trial.verdict.value] += 1
+    each = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+    return f"{record.verdict.value} ({each}){note}"

@@ -1,0 +1,101 @@
+"""`casemate run`: compute what is missing of a campaign, judge it, write the report."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path  # noqa: TC003 - Typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from casemate.cli.options import (
+    DEFAULT_STORE,
+    BatchSize,
+    Device,
+    Quiet,
+    Size,
+    SpecArgument,
+    StoreFolder,
+)
+
+if TYPE_CHECKING:
+    from casemate.campaign.record import CampaignRecord
+
+__all__ = ["run", "write_reports"]
+
+
+def run(  # noqa: PLR0917 - the options of the command line
+    spec: SpecArgument,
+    size: Size = None,
+    store: StoreFolder = DEFAULT_STORE,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="HTML report; in the store if omitted."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also as JSON.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only", metavar="TRIAL", help="One trial, by number or beginning of its key."
+        ),
+    ] = None,
+    device: Device = "cpu",
+    batch_size: BatchSize = 128,
+    quiet: Quiet = False,  # noqa: FBT002 - an option of the command line
+) -> None:
+    """Run a campaign: compute what is missing, judge it, write the report.
+
+    Exit codes: 0 the policy is met, 1 it is violated, 2 the configuration or the call is wrong,
+    3 a trial failed or was inconclusive.
+    """
+    from casemate.campaign.plan import make_plan  # noqa: PLC0415 - keeps --help fast
+    from casemate.campaign.run import run_plan  # noqa: PLC0415 - as above
+    from casemate.campaign.store import Store  # noqa: PLC0415 - as above
+    from casemate.cli.progress import CampaignProgress, downloads  # noqa: PLC0415 - as above
+    from casemate.cli.results import show_record  # noqa: PLC0415 - as above
+    from casemate.cli.session import open_session, replay_of  # noqa: PLC0415 - as above
+    from casemate.data.progress import shown_by, silent  # noqa: PLC0415 - as above
+
+    with shown_by(silent if quiet else downloads):
+        session = open_session(spec, size=size, device=device, batch_size=batch_size)
+        with Store(store, write=True) as opened:
+            plan = make_plan(session.spec, session.problems, session.gates, opened)
+            plan = plan if only is None else plan.only(only)
+            progress = CampaignProgress(plan)
+            try:
+                record = run_plan(
+                    plan,
+                    opened,
+                    session.gates,
+                    replay=replay_of(spec, size=size, store=store, device=device),
+                    command=shlex.join(["casemate", *sys.argv[1:]]),
+                    listeners=() if quiet else (progress,),
+                )
+            finally:
+                progress.close()
+    written = write_reports(record, store=store, report=report, json=json)
+    show_record(record, report=written, json=json and json.absolute())
+    raise typer.Exit(record.exit_code)
+
+
+def write_reports(
+    record: CampaignRecord, *, store: Path, report: Path | None, json: Path | None
+) -> Path:
+    """Write the HTML report, and JSON if asked for; return where the former is."""
+    from casemate.report import html  # noqa: PLC0415 - imports matplotlib
+    from casemate.report import json as as_json  # noqa: PLC0415 - as above
+
+    if json is not None:
+        as_json.write(record, json)
+    if report is None:
+        # the campaign's name is untrusted, and must not lead out of the folder
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", record.name).strip("-")[:60] or "campaign"
+        folder = store / "reports"
+        folder.mkdir(parents=True, exist_ok=True)
+        report = folder / f"{slug}.html"
+    html.write(record, report)
+    return report.absolute()

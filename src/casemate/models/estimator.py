@@ -57,8 +57,8 @@ class SklearnModel(ModelSection):
         if not is_estimator(estimator):
             if not callable(estimator):
                 raise UsageError(
-                    f'model.sklearn: "{self.sklearn}" is of type {type(estimator).__name__}; name a '
-                    "fitted estimator or a function that returns one"
+                    f'model.sklearn: "{self.sklearn}" is of type {type(estimator).__name__}; '
+                    "name a fitted estimator or a function that returns one"
                 )
             try:
                 with importable(base_dir):
@@ -69,8 +69,8 @@ class SklearnModel(ModelSection):
                 ) from error
         if not is_estimator(estimator):
             raise UsageError(
-                f'model.sklearn: "{self.sklearn}" returned a value of type {type(estimator).__name__}, which '
-                "has no predict; return a fitted classifier"
+                f'model.sklearn: "{self.sklearn}" returned a value of type '
+                f"{type(estimator).__name__}, which has no predict; return a fitted classifier"
             )
         return estimator_target(
             estimator,

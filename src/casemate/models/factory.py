@@ -80,9 +80,9 @@ class FactoryModel(ModelSection):
             return factory
         if isinstance(factory, nn.Module) or not callable(factory):
             raise UsageError(
-                f'model.factory: "{self.factory}" is of type {type(factory).__name__} and no function '
-                "that returns a torch.nn.Module; name the function or class, without arguments "
-                "if it is a module already"
+                f'model.factory: "{self.factory}" is of type {type(factory).__name__} and no '
+                "function that returns a torch.nn.Module; name the function or class, without "
+                "arguments if it is a module already"
             )
         try:
             with importable(base_dir):  # a factory may import what it builds only when called
@@ -93,8 +93,8 @@ class FactoryModel(ModelSection):
             ) from error
         if not isinstance(module, nn.Module):
             raise UsageError(
-                f'model.factory: "{self.factory}" returned a value of type {type(module).__name__} and no '
-                "torch.nn.Module; return the module"
+                f'model.factory: "{self.factory}" returned a value of type '
+                f"{type(module).__name__} and no torch.nn.Module; return the module"
             )
         return module
 

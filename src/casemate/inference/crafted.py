@@ -24,9 +24,10 @@ class Crafted:
         adversarial: (n, *shape) float32 in the domain and within epsilon.
         success: (n,) bool, the returned point fools the model.
         noted: (n,) bool, some point fooled the model during the run.
-        margin: (n,) best margin seen (negative once fooled; infinite if never evaluated).
-        zero_gradient: (n,) bool, the first gradient was exactly zero.
-        not_finite: (n,) bool, the model gave NaN or infinite scores.
+        margin: (n,) margin of the returned point when it was found (negative or zero if it fooled
+            the model; infinite if it was never evaluated).
+        zero_gradient: (n,) bool, a first gradient was exactly zero.
+        not_finite: (n,) bool, the model gave NaN or infinite scores or gradients.
         unfinished: (n,) bool, the margin still fell notably in the last tenth of the steps.
         spent: What attacker and verifier used, by name.
         exhausted: The attacker's budget ended the run.

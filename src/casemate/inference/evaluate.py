@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,11 +13,16 @@ from casemate.data.dataset import digest_arrays
 from casemate.errors import UsageError
 from casemate.evidence import Evidence
 from casemate.guard import guarded
-from casemate.identity import canonical, key
+from casemate.identity import key
 from casemate.inference import health
-from casemate.inference.crafted import Crafted
-from casemate.inference.engine import craft
-from casemate.inference.measure import attacked_scores, clean_scores, measurements, rows
+from casemate.inference.examples import ExampleCache, crafted_examples
+from casemate.inference.measure import (
+    attacked_scores,
+    clean_scores,
+    measurements,
+    predicted,
+    rows,
+)
 from casemate.threats import Access
 
 if TYPE_CHECKING:
@@ -85,25 +90,18 @@ class Cost:
     backward: int
 
 
-class ExampleCache(Protocol):
-    """Where attacked samples are kept under the hash of what made them."""
-
-    def get(self, name: str) -> dict[str, np.ndarray] | None:
-        """Return the arrays, or None if there are none."""
-
-    def put(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Keep the arrays."""
-
-
 def cost(setting: Setting, n: int) -> Cost:
-    """Return the most samples that `evaluate` sends through the model for n samples.
-
-    The check with an unbounded epsilon, at most 16 samples, is not counted.
-    """
+    """Return the most samples that `evaluate` sends through the model for n samples."""
     attack = setting.attack
     jobs = n * attack.restarts
-    judged = 3 * n + 2 * 16  # clean, re-scored, attacked; and the check for random outputs
-    return Cost(forward=jobs * attack.asks + judged, backward=jobs * attack.gradient_asks)
+    # a point that fools the model is judged again after rounding
+    asks = attack.asks * (2 if setting.round else 1)
+    checks = health.probe_cost(attack, n)
+    judged = 3 * n  # clean, verified, attacked
+    return Cost(
+        forward=jobs * asks + judged + checks[0],
+        backward=jobs * attack.gradient_asks + checks[1],
+    )
 
 
 def evaluate(
@@ -141,14 +139,14 @@ def evaluate(
     if setting.defense is not None and setting.attacker is Attacker.AFTER:
         data, system = _filtered(data, setting.defense, batch_size), target
     works_on = target if transfer else system
-    right = clean.argmax(1) == data.targets
+    right = predicted(clean) == data.targets
     if setting.goal is not None:
         right &= data.targets != setting.goal
     # the attacker of a transfer does not see what the system gets right
     chosen = torch.arange(len(data)) if transfer else right.nonzero().squeeze(1)
 
-    crafted, spent = _crafted(
-        setting, works_on, data, chosen, transfer, batch_size, progress, cache
+    crafted = crafted_examples(
+        setting, works_on, data, chosen, batch_size=batch_size, progress=progress, cache=cache
     )
     points = data.batch(slice(None))
     points[chosen] = crafted.adversarial
@@ -164,19 +162,28 @@ def evaluate(
     table["row"] = identity.numpy()
     gradients = setting.attack.threat.access is Access.GRADIENTS
     flags = health.of_target(system, data, clean, gradients=gradients)
-    flags += health.of_run(crafted, table["eligible"][chosen.numpy()])
+    flags += health.of_run(crafted, table["eligible"][chosen.numpy()], samples=len(data))
+    probed: dict[str, int] = {}
     if not transfer and gradients:
         failed = torch.from_numpy(table["eligible"] & ~table["success"]).nonzero().squeeze(1)
-        flags += health.unconstrained(
+        found, probed = health.unconstrained(
             setting.attack,
             works_on,
             data,
             failed,
+            eligible=int(table["eligible"].sum()),
             goal=setting.goal,
             seed=setting.seed,
             batch_size=batch_size,
         )
+        flags += found
+    spent = dict(crafted.spent)
     spent["verifier forward"] += 2 * len(data)
+    repeated = 2 * min(health.PROBES, len(data))
+    spent["health forward"] = (
+        repeated + probed.get("attack forward", 0) + probed.get("verifier forward", 0)
+    )
+    spent["health backward"] = probed.get("attack backward", 0)
     return Evidence(
         measurements=measurements(table, classes=len(target.classes)),
         flags=tuple(flags),
@@ -184,52 +191,6 @@ def evaluate(
         samples=table,
         examples=_examples(table, data, points),
     )
-
-
-def _crafted(
-    setting: Setting,
-    works_on: Target,
-    data: Dataset,
-    chosen: Tensor,
-    transfer: bool,  # noqa: FBT001 - private
-    batch_size: int,
-    progress: Callable[[int, int], None] | None,
-    cache: ExampleCache | None,
-) -> tuple[Crafted, dict[str, int]]:
-    attack = setting.attack
-    name = key(
-        "crafted",
-        type(attack).__name__,
-        attack.revision,
-        canonical(attack),
-        works_on.digest,
-        works_on.device.type,
-        data.digest,
-        "all" if transfer else "correct",
-        setting.goal,
-        setting.seed,
-        setting.early_stop,
-        setting.round,
-    )
-    stored = cache.get(name) if cache is not None else None
-    if stored is not None:
-        crafted = Crafted.from_arrays(stored)
-        return crafted, dict(crafted.spent)
-    samples = data.select(chosen, how=["attacked", transfer, works_on.digest, setting.goal])
-    crafted = craft(
-        attack,
-        works_on,
-        samples,
-        goals=None if setting.goal is None else torch.full((len(samples),), setting.goal),
-        seed=setting.seed,
-        batch_size=batch_size,
-        early_stop=setting.early_stop,
-        round_points=setting.round,
-        progress=progress,
-    )
-    if cache is not None:
-        cache.put(name, crafted.arrays())
-    return crafted, dict(crafted.spent)
 
 
 def _filtered(data: Dataset, defense: FrontDefense, batch_size: int) -> Dataset:

@@ -15,6 +15,7 @@ import torch
 from casemate.evidence import HealthFlag, Severity
 from casemate.guard import guarded
 from casemate.inference.engine import craft
+from casemate.threats import Access
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,17 +26,27 @@ if TYPE_CHECKING:
     from casemate.inference.jobs import Stepper
     from casemate.target import Target
 
-__all__ = ["looks_like_probabilities", "of_run", "of_target", "unconstrained"]
+__all__ = [
+    "PROBES",
+    "looks_like_probabilities",
+    "of_run",
+    "of_target",
+    "probe_cost",
+    "unconstrained",
+]
 
 _FEW = 0.05
 """Share of samples up to which a sign is a warning rather than a failure."""
-_PROBES = 16
+PROBES = 16
 """Samples that the probes use."""
 _ENOUGH_STEPS = 40
+_SAME = 1e-4
+"""Relative difference of scores up to which they are the same, as a GPU may sum in any order."""
 
 SENTENCES = {
     "not-finite": (
-        "{count} of {n} samples met NaN or infinite scores; mend the model before judging it"
+        "{count} of {n} samples met NaN or infinite scores or gradients; mend the model before "
+        "judging it"
     ),
     "random-outputs": (
         "{count} of {n} samples got other scores on a second call, but success was judged on one "
@@ -46,15 +57,16 @@ SENTENCES = {
         "gradients vanish where the model is sure; remove the final softmax"
     ),
     "nothing-attacked": (
-        "the clean system got {count} of {n} samples right, so there was nothing to attack; check "
-        "the model and its preprocessing with casemate check"
+        "the clean system got {count} of {n} samples right that are not of the target class "
+        "already, so there was nothing to attack; check the model and its preprocessing with "
+        "casemate check, or choose other samples"
     ),
     "zero-gradients": (
         "{count} of {n} samples gave a first gradient of exactly zero and were not fooled; the "
         "model hides its gradients: attack it by scores or labels, or through a substitute"
     ),
     "lost-success": (
-        "{count} of {n} samples fooled the model during the run but not when re-scored; its "
+        "{count} of {n} samples fooled the model during the run but not when judged again; its "
         "answers depend on the batch or on chance: run casemate check"
     ),
     "unfinished": (
@@ -66,8 +78,8 @@ SENTENCES = {
         "are for that budget"
     ),
     "unconstrained-failure": (
-        "{count} of {n} samples were not fooled even with an epsilon that spans the whole domain; "
-        "the attack cannot find its way on this model: try another loss or more steps"
+        "{count} of {n} samples were not fooled even where the perturbation may span the whole "
+        "domain; the attack cannot find its way on this model: try another loss or more steps"
     ),
 }
 """What each flag says; docs/health.md has a paragraph on each."""
@@ -92,11 +104,12 @@ def of_target(target: Target, data: Dataset, clean: Tensor, *, gradients: bool) 
     bad = int((~clean.isfinite().all(1)).sum())
     if bad:
         flags.append(_flag("not-finite", bad, len(clean)))
-    few = min(_PROBES, len(data))
+    few = min(PROBES, len(data))
     probes = data.batch(slice(0, few)).to(target.device)
     with guarded(target.modules, [target.device]), torch.no_grad():
         first, second = (target.scores(probes).float().nan_to_num() for _ in range(2))
-    differing = int((first != second).any(1).sum())
+    size = first.abs().amax(1, keepdim=True)
+    differing = int(((first - second).abs() > _SAME * size).any(1).sum())
     if differing:
         flags.append(_flag("random-outputs", differing, few))
     if gradients and target.outputs == "logits" and looks_like_probabilities(clean):
@@ -104,22 +117,23 @@ def of_target(target: Target, data: Dataset, clean: Tensor, *, gradients: bool) 
     return flags
 
 
-def of_run(crafted: Crafted, eligible: np.ndarray) -> list[HealthFlag]:
+def of_run(crafted: Crafted, eligible: np.ndarray, *, samples: int) -> list[HealthFlag]:
     """Return what the run tells: zero gradients, lost successes, unfinished optimization.
 
     Args:
         crafted: What the attack returned.
         eligible: (n,) bool, samples that count.
+        samples: Number of samples before any was left out.
     """
     counted = torch.from_numpy(eligible)
     n = int(counted.sum())
     if n == 0:
-        return [_flag("nothing-attacked", 0, len(eligible))]
+        return [_flag("nothing-attacked", 0, samples)]
     failed = counted & ~crafted.success
     found = {
         "zero-gradients": failed & crafted.zero_gradient,
-        "not-finite": counted & crafted.not_finite,
-        "lost-success": failed & crafted.noted,
+        "not-finite": failed & crafted.not_finite,
+        "lost-success": failed & crafted.noted & ~crafted.not_finite,
         "unfinished": failed & crafted.unfinished,
     }
     flags = [_flag(name, int(which.sum()), n) for name, which in found.items() if which.any()]
@@ -134,38 +148,69 @@ def unconstrained(
     data: Dataset,
     failed: Tensor,
     *,
+    eligible: int,
     goal: int | None,
     seed: int,
     batch_size: int,
-) -> list[HealthFlag]:
-    """Return a flag if the attack fails even when its epsilon spans the whole domain.
+) -> tuple[list[HealthFlag], dict[str, int]]:
+    """Return a flag if the attack fails even where the perturbation may span the whole domain.
 
     An iterated attack that may turn any input into any other and still does not fool the model is
-    broken, not the model robust (indicator "unconstrained attack failure").
+    broken, not the model robust (indicator "unconstrained attack failure"). It starts at the clean
+    input: a random start in the whole domain fools a model without any optimization. An attack
+    without epsilon is unconstrained as it is.
 
     Args:
-        attack: The attack; only iterated ones within an epsilon are probed.
+        attack: The attack; of those within an epsilon only iterated ones are probed.
         target: The model that the attacker works against.
         data: The samples.
         failed: (m,) int64 positions of samples that were not fooled.
+        eligible: Number of samples that were attacked.
         goal: Label to reach, or None.
         seed: Of the attack.
         batch_size: Jobs at a time.
+
+    Returns:
+        The flags, and what the probe used, by name as in `Crafted.spent`.
     """
-    names = {f.name for f in fields(attack)}  # type: ignore[arg-type]  # attacks are dataclasses
-    if not {"epsilon", "steps", "step_size"} <= names or len(failed) == 0:
-        return []
+    if len(failed) == 0:
+        return [], {}
+    if attack.epsilon is None:
+        return [_flag("unconstrained-failure", len(failed), eligible)], {}
+    if not _iterated(attack):
+        return [], {}
     domain = data.domain
     widest = domain.width if attack.norm == "linf" else domain.width * domain.size**0.5
     steps = max(_ENOUGH_STEPS, attack.gradient_asks)
+    known = _parameters(attack)
     changes: dict[str, Any] = {"epsilon": widest, "steps": steps, "step_size": 2.5 * widest / steps}
-    free: Stepper = replace(attack, **changes)  # type: ignore[type-var]  # likewise
-    few = failed[:_PROBES]
+    changes |= {k: v for k, v in {"random_start": False, "restarts": 1}.items() if k in known}
+    free: Stepper = replace(attack, **changes)  # type: ignore[type-var]  # attacks are dataclasses
+    few = failed[:PROBES]
     probes = data.select(few, how=["unconstrained", few.tolist()])
     goals = None if goal is None else torch.full((len(few),), goal, dtype=torch.int64)
     result = craft(free, target, probes, goals=goals, seed=seed, batch_size=batch_size)
     missed = int((~result.success).sum())
-    return [_flag("unconstrained-failure", missed, len(few))] if missed else []
+    flags = [_flag("unconstrained-failure", missed, len(few))] if missed else []
+    return flags, result.spent
+
+
+def probe_cost(attack: Stepper, n: int) -> tuple[int, int]:
+    """Return the most samples that the checks send forward and backward for n samples."""
+    few = min(PROBES, n)
+    if attack.threat.access is not Access.GRADIENTS or not _iterated(attack):
+        return 2 * few, 0
+    steps = max(_ENOUGH_STEPS, attack.gradient_asks)
+    return 2 * few + few * (steps + 2), few * steps
+
+
+def _iterated(attack: Stepper) -> bool:
+    """Return whether an attack within an epsilon takes steps that can be made longer."""
+    return attack.epsilon is not None and {"epsilon", "steps", "step_size"} <= _parameters(attack)
+
+
+def _parameters(attack: Stepper) -> set[str]:
+    return {f.name for f in fields(attack)}  # type: ignore[arg-type]  # attacks are dataclasses
 
 
 def _flag(name: str, count: int, n: int) -> HealthFlag:

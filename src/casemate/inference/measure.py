@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.target import Target
 
-__all__ = ["clean_scores", "measurements", "rows"]
+__all__ = ["attacked_scores", "clean_scores", "measurements", "predicted", "rows"]
 
 TOP = 5
 
@@ -42,6 +42,11 @@ def _scores(target: Target, inputs: Callable[[slice], Tensor], n: int, batch_siz
             part = slice(begin, begin + batch_size)
             out[part] = target.scores(inputs(part).to(target.device)).float().cpu()
     return out
+
+
+def predicted(scores: Tensor) -> Tensor:
+    """Return (n,) predicted labels; -1, which is never right, where a score is not finite."""
+    return torch.where(scores.isfinite().all(1), scores.argmax(1), -1)
 
 
 def rows(
@@ -67,14 +72,13 @@ def rows(
     """
     label = data.targets
     before, after = target.probabilities(clean), target.probabilities(attacked)
-    clean_label, attacked_label = clean.argmax(1), attacked.argmax(1)
-    finite = attacked.isfinite().all(1)
+    clean_label, attacked_label = predicted(clean), predicted(attacked)
     eligible = (clean_label == label) & attempted
     if goal is not None:
         eligible &= label != goal
         hit = attacked_label == goal
     else:
-        hit = attacked_label != label
+        hit = (attacked_label != label) & (attacked_label >= 0)  # breaking down is no success
     each = torch.arange(len(label))
     table: dict[str, Tensor] = {
         "row": data.rows,
@@ -83,7 +87,7 @@ def rows(
         "clean_label": clean_label,
         "attacked_label": attacked_label,
         "eligible": eligible,
-        "success": hit & finite & eligible,
+        "success": hit & eligible,
         "clean_true_confidence": before[each, label],
         "attacked_true_confidence": after[each, label],
         "clean_confidence": before.amax(1),
@@ -99,9 +103,10 @@ def rows(
 
 
 def _rank(scores: Tensor, label: Tensor) -> Tensor:
-    """Return how many classes score higher than the true one."""
+    """Return how many classes score higher than the true one; all of them where one is NaN."""
     mine = scores.gather(1, label[:, None])
-    return (scores > mine).sum(1)
+    rank = (scores > mine).sum(1)
+    return torch.where(scores.isfinite().all(1), rank, scores.shape[1])
 
 
 def _distances(data: Dataset, points: Tensor) -> dict[str, Tensor]:
@@ -141,7 +146,7 @@ def measurements(table: dict[str, np.ndarray], *, classes: int) -> tuple[Measure
         for when, prefix in (("clean", "clean"), ("attacked", "attacked")):
             values = table.get(f"{prefix}_{column}_confidence")
             if values is not None:
-                chosen = [float(v) for v in values[eligible]]
+                chosen = [float(v) for v in values[eligible] if np.isfinite(v)]
                 out.append(mean(f"confidence in {words}, {when}", chosen, "probability"))
     for column, name, unit in (
         ("linf", "distance linf", "domain units"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,7 @@ __all__ = ["distance", "flat", "per_job", "project", "round_to_step", "within"]
 
 _TINY = 1e-12
 _SLACK = 1e-4  # relative: float32 projections land this close to the sphere
-_GRID_SLACK = 1e-3  # in steps: a point this close to a grid line is on it
+_ROUNDING = 2.0**-22  # relative to the largest value: two roundings of float32, and as much again
 
 
 def flat(x: Tensor) -> Tensor:
@@ -43,14 +44,26 @@ def within(x: Tensor, origin: Tensor, norm: Norm, epsilon: float | None, domain:
     inside = (flat(x).amin(1) >= domain.low) & (flat(x).amax(1) <= domain.high)
     if epsilon is None:
         return inside
-    return inside & (distance(x, origin, norm) <= epsilon * (1 + _SLACK) + _SLACK * _GRID_SLACK)
+    return inside & (distance(x, origin, norm) <= _reach(norm, epsilon, domain))
+
+
+def _reach(norm: Norm, epsilon: float, domain: Domain) -> float:
+    """Return the largest distance that float32 may make of epsilon."""
+    values = 1 if norm == "linf" else math.sqrt(domain.size)
+    return epsilon * (1 + _SLACK) + _slack(domain) * values
+
+
+def _slack(domain: Domain) -> float:
+    """Return by how much float32 may move one value, in the domain's units."""
+    return _ROUNDING * max(abs(domain.low), abs(domain.high))
 
 
 def project(x: Tensor, origin: Tensor, norm: Norm, epsilon: float, domain: Domain) -> Tensor:
     """Project x in place into the epsilon ball around origin and then into the domain.
 
-    For L-infinity this is the exact projection onto the intersection. For L2 the ball comes first;
-    clipping to a box that holds the origin cannot leave the ball.
+    For L-infinity this is the nearest point of the intersection. For L2 the ball comes first;
+    clipping to a box that holds the origin cannot leave the ball, but where the box cuts the ball
+    a nearer point may exist.
 
     Args:
         x: (b, *shape), changed in place and returned.
@@ -73,29 +86,43 @@ def round_to_step(
 ) -> Tensor:
     """Return x on the domain's grid (8-bit values), still within epsilon of origin.
 
-    L-infinity: the nearest grid point inside the box of radius epsilon. L2: the nearest grid
-    point; rows that this pushes out of the ball are rounded towards the origin instead.
+    L-infinity: the nearest grid value within epsilon, value by value. L2: the nearest grid point;
+    rows that this pushes out of the ball are rounded towards the origin instead. An origin need
+    not lie on the grid: where no grid value fits, the origin's own value is kept.
+
+    Grid values are made as `Dataset.batch` makes them of 8-bit data, to the last bit: what is
+    judged is what a file of these pixels would give.
     """
-    if domain.step is None:
+    step = domain.step
+    if step is None:
         return x
-    step, low = domain.step, domain.low
-    grid = ((x - low) / step).round_()
-    top = round(domain.width / step)
-    if norm == "linf" and epsilon is not None:
-        start = (origin - low) / step
-        reach = epsilon / step
-        grid = grid.maximum((start - reach - _GRID_SLACK).ceil_())
-        grid = grid.minimum((start + reach + _GRID_SLACK).floor_())
-    rounded = grid.clamp_(0, top).mul_(step).add_(low).clamp_(domain.low, domain.high)
-    if norm == "l2" and epsilon is not None:
-        out = distance(rounded, origin, norm) > epsilon * (1 + _SLACK)
-        if out.any():
-            start = (origin[out] - low) / step
-            exact = (x[out] - low) / step
-            inward = (
-                (exact - _GRID_SLACK).ceil_().where(exact < start, (exact + _GRID_SLACK).floor_())
-            )
-            rounded[out] = (
-                inward.clamp_(0, top).mul_(step).add_(low).clamp_(domain.low, domain.high)
-            )
+    slack = _slack(domain) / step  # a value this close to the grid is on it
+    levels = domain.width / step
+    top = math.floor(levels + slack)
+    even = levels - top <= slack
+
+    def steps(values: Tensor) -> Tensor:
+        return (values - domain.low) / step
+
+    def values(grid: Tensor) -> Tensor:
+        scaled = grid.div_(top).mul_(domain.width) if even else grid.mul_(step)
+        return scaled.add_(domain.low).clamp_(domain.low, domain.high)
+
+    grid = steps(x).round_()
+    if epsilon is None:
+        return values(grid.clamp_(0, top))
+    start = steps(origin)
+    if norm == "linf":
+        reach = epsilon / step + slack
+        low = (start - reach).ceil_().clamp_min_(0)
+        high = (start + reach).floor_().clamp_max_(top)
+        return torch.where(low <= high, values(grid.maximum(low).minimum(high)), origin)
+    rounded = values(grid.clamp_(0, top))
+    out = distance(rounded, origin, norm) > _reach(norm, epsilon, domain)
+    if out.any():
+        exact, begin = steps(x[out]), start[out]
+        inward = torch.where(exact < begin, (exact - slack).ceil_(), (exact + slack).floor_())
+        # on the other side of the origin, and farther from it than x is
+        past = (inward - begin).abs() > (exact - begin).abs() + slack
+        rounded[out] = torch.where(past, origin[out], values(inward.clamp_(0, top)))
     return rounded

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-__all__ = ["attack_cross_entropy", "event_log_probability", "margin"]
+if TYPE_CHECKING:
+    from casemate.target import Outputs
+
+__all__ = ["as_logits", "attack_cross_entropy", "event_log_probability", "margin"]
+
+
+def as_logits(scores: Tensor, outputs: Outputs) -> Tensor:
+    """Return scores whose softmax is the model's probabilities.
+
+    Those of a model that gives probabilities are their logarithms: a loss that applies softmax to
+    probabilities would see hardly any difference between them.
+    """
+    if outputs != "probabilities":
+        return scores
+    return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
 
 
 def attack_cross_entropy(scores: Tensor, label: Tensor, goal: Tensor) -> Tensor:
@@ -18,7 +34,8 @@ def attack_cross_entropy(scores: Tensor, label: Tensor, goal: Tensor) -> Tensor:
         goal: (b,) labels to reach, -1 for none.
     """
     targeted = goal >= 0
-    loss = F.cross_entropy(scores, torch.where(targeted, goal, label), reduction="none")
+    odds = _log_odds_against(scores, torch.where(targeted, goal, label))
+    loss = F.softplus(odds)  # log(1 + exp(odds)), which is -log p
     return torch.where(targeted, -loss, loss)
 
 
@@ -33,10 +50,19 @@ def event_log_probability(scores: Tensor, label: Tensor, goal: Tensor) -> Tensor
         goal: (b,) labels to reach, -1 for none.
     """
     targeted = goal >= 0
-    log_p = scores.log_softmax(1)
-    wanted = log_p.gather(1, goal.clamp_min(0)[:, None]).squeeze(1)
-    wrong = log_p.scatter(1, label[:, None], float("-inf")).logsumexp(1)
-    return torch.where(targeted, wanted, wrong)
+    odds = _log_odds_against(scores, torch.where(targeted, goal, label))
+    return -F.softplus(torch.where(targeted, odds, -odds))
+
+
+def _log_odds_against(scores: Tensor, key: Tensor) -> Tensor:
+    """Return log((1 - p) / p) of the class `key`.
+
+    The textbook gradient of the cross-entropy, p - 1 for the class itself, is 0 in float32 as soon
+    as p exceeds 1 - 6e-8, while those of the other classes are not: its direction is wrong just
+    where a model is sure of itself. This form keeps the direction until exp(odds) underflows.
+    """
+    mine = scores.gather(1, key[:, None]).squeeze(1)
+    return scores.scatter(1, key[:, None], float("-inf")).logsumexp(1) - mine
 
 
 def margin(scores: Tensor, label: Tensor, goal: Tensor) -> Tensor:

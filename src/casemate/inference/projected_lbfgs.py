@@ -5,8 +5,9 @@ simple constraints", SIAM J. Control and Optimization 20, 1982; with L-BFGS in p
 in Kim, Sra and Dhillon, "Tackling box-constrained optimization via a new projected quasi-Newton
 approach", SIAM J. Scientific Computing 32, 2010): variables that sit at a bound with the gradient
 pushing outward are held, the L-BFGS step is taken in the free ones, and every trial point of the
-Armijo search is projected onto the box. All problems advance together; the caller evaluates
-`trial` and says value and gradient.
+Armijo search is projected onto the box. Where a search fails half-way, the memory is forgotten and
+the gradient followed instead. All problems advance together; the caller evaluates `trial` and says
+value and gradient.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_TRIALS = 12
 """Trial points of one line search before the minimization is called done."""
 
 _ARMIJO = 1e-4
-_BACKTRACK = 0.5
+_SHRINK = (0.1, 0.5)  # of the step length after a trial that failed
 _CURVATURE = 1e-10
 
 
@@ -47,7 +48,8 @@ def start(origin: Tensor, memory: int) -> State:
         "steps": wide,
         "changes": wide.clone(),
         "kept": torch.zeros(b, dtype=torch.int64, device=origin.device),
-        "iteration": torch.zeros(b, dtype=torch.int64, device=origin.device),
+        # -1 until the start itself has been evaluated
+        "iteration": torch.full((b,), -1, dtype=torch.int64, device=origin.device),
         "tried": torch.zeros(b, dtype=torch.int64, device=origin.device),
     }
 
@@ -84,29 +86,52 @@ def advance(
         (b,) bool, the minimizations that have ended; `point` holds their result.
     """
     trial = flat(state["trial"])
-    first = state["value"].isinf()
+    first = state["iteration"] < 0
     # Armijo's rule along the projection arc, with the step that was really made
-    promised = (state["gradient"] * (trial - state["point"])).sum(1)
-    enough = value <= state["value"] + _ARMIJO * promised.clamp_max(0.0)
-    accepted = first | (enough & value.isfinite())
-    gain = state["value"] - value
-    small = ~first & accepted & (gain <= tolerance * state["value"].abs().maximum(value.abs()))
+    promised = (state["gradient"] * (trial - state["point"])).sum(1).clamp_max_(0.0)
+    rise = value - state["value"]
+    accepted = first | ((rise <= _ARMIJO * promised) & value.isfinite())
+    size = state["value"].abs().maximum(value.abs())
+    ended = torch.where(first, ~value.isfinite(), accepted & (-rise <= tolerance * size))
 
     _remember(state, accepted & ~first, trial, gradient)
     state["point"] = torch.where(accepted[:, None], trial, state["point"])
     state["gradient"] = torch.where(accepted[:, None], gradient, state["gradient"])
     state["value"] = torch.where(accepted, value, state["value"])
-    state["iteration"] += (accepted & ~first).long()
+    state["iteration"] += accepted.long()
     state["tried"] = torch.where(accepted, 0, state["tried"] + 1)
+    # the minimum of the parabola through both values and the slope
+    shrink = (-promised / (2 * (rise - promised))).nan_to_num(_SHRINK[0]).clamp_(*_SHRINK)
+    state["length"] = torch.where(accepted, 1.0, state["length"] * shrink)
 
-    fresh = _direction(state, low, high)
-    state["direction"] = torch.where(accepted[:, None], fresh, state["direction"])
-    state["length"] = torch.where(accepted, 1.0, state["length"] * _BACKTRACK)
+    forget = (state["tried"] == MAX_TRIALS // 2) & (state["kept"] > 0)
+    stuck = _aim(state, accepted, forget, low, high)
+    again = stuck & (state["kept"] > 0) & ~ended
+    if again.any():
+        stuck = _aim(state, again, again, low, high)
+    return ended | stuck | (state["iteration"] >= iterations) | (state["tried"] >= MAX_TRIALS)
+
+
+def _aim(state: State, turn: Tensor, forget: Tensor, low: float, high: float) -> Tensor:
+    """Set the next trial point; return (b,) bool of minimizations that it would not move.
+
+    Args:
+        state: Changed in place.
+        turn: (b,) bool, take a new direction.
+        forget: (b,) bool, drop the memory before, and start again from the full length.
+        low: Lower bound of every variable.
+        high: Upper bound.
+    """
+    state["kept"] = torch.where(forget, 0, state["kept"])
+    state["length"] = torch.where(forget, 1.0, state["length"])
+    turn = turn | forget
+    if turn.any():
+        fresh = _direction(state, low, high)
+        state["direction"] = torch.where(turn[:, None], fresh, state["direction"])
     step = state["length"][:, None] * state["direction"]
     following = (state["point"] + step).clamp_(low, high)
-    stuck = (following == state["point"]).all(1)
     state["trial"] = following.view_as(state["trial"])
-    return small | stuck | (state["iteration"] >= iterations) | (state["tried"] >= MAX_TRIALS)
+    return (following == state["point"]).all(1)
 
 
 def _remember(state: State, which: Tensor, trial: Tensor, gradient: Tensor) -> None:
@@ -127,15 +152,18 @@ def _direction(state: State, low: float, high: float) -> Tensor:
     """Return minus the L-BFGS inverse Hessian times the gradient, in the free variables.
 
     Nocedal and Wright, "Numerical Optimization", algorithm 7.4, with every pair restricted to the
-    free variables. Until there is a pair the inverse Hessian is 1/2, that of |r|^2.
+    free variables. Until there is a pair the inverse Hessian is 1/2, that of |r|^2, and no step
+    longer than the box is wide.
     """
     point, gradient = state["point"], state["gradient"]
     held = ((point <= low) & (gradient > 0)) | ((point >= high) & (gradient < 0))
     free = (~held).to(gradient.dtype)
     q = gradient * free
+    widest = q.abs().amax(1).clamp_min(torch.finfo(q.dtype).tiny)
+    plain = ((high - low) / widest).clamp_max(0.5)
     pairs = int(state["kept"].max())
     if pairs == 0:
-        return -0.5 * q
+        return -plain[:, None] * q
     steps = state["steps"][:, :pairs] * free[:, None]
     changes = state["changes"][:, :pairs]
     curvature = torch.einsum("bms,bms->bm", steps, changes)
@@ -152,7 +180,7 @@ def _direction(state: State, low: float, high: float) -> Tensor:
     rows = torch.arange(len(q), device=q.device)
     change = changes[rows, newest] * free
     scale = curvature[rows, newest] / (change * change).sum(1).clamp_min(1e-30)
-    r = torch.where(valid.any(1), scale, 0.5)[:, None] * q
+    r = torch.where(valid.any(1), scale, plain)[:, None] * q
     for i in reversed(range(pairs)):
         beta = rho[:, i] * (changes[:, i] * free * r).sum(1)
         r = r + (alphas[i] - beta)[:, None] * steps[:, i]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
+
 from casemate.errors import UsageError
 from casemate.inference.norms import flat, per_job
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
@@ -66,12 +68,14 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def ascent_direction(gradient: Tensor, norm: Norm) -> Tensor:
-    """Return the steepest unit step under the norm; the gradient's memory is reused.
+    """Return the steepest unit step under the norm, as a new tensor.
 
     L-infinity: the sign. L2: the gradient over its length; where that is zero, no step.
     """
+    # never in place: autograd may hand out memory that many entries, or the model, share
     if norm == "linf":
-        return gradient.sign_()
+        return gradient.sign()
     # scale by the largest entry first: squares of tiny gradients underflow in float32
-    gradient.div_(per_job(flat(gradient).abs().amax(1).clamp_min_(1e-38), gradient))
-    return gradient.div_(per_job(flat(gradient).norm(dim=1).clamp_min_(_TINY), gradient))
+    smallest = torch.finfo(gradient.dtype).tiny
+    scaled = gradient / per_job(flat(gradient).abs().amax(1).clamp_min_(smallest), gradient)
+    return scaled.div_(per_job(flat(scaled).norm(dim=1).clamp_min_(_TINY), scaled))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from casemate.inference.attacks.bounded import (
     WHITE_BOX_EVASION,
     ascent_direction,
-    check_count,
     check_epsilon,
 )
 from casemate.inference.norms import project
@@ -52,7 +51,6 @@ class FGSM:
     def check(self, domain: Domain) -> None:
         """Raise `UsageError` if epsilon does not fit the domain."""
         check_epsilon(self.epsilon, self.norm, domain)
-        check_count("restarts", self.restarts)
 
     def start(self, jobs: Jobs) -> State:
         """Start at the clean input."""

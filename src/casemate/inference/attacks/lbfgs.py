@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LBFGS"]
 
+_FACTOR = 10.0  # between values of c until one fails and one succeeds
+
 
 @dataclass(frozen=True, kw_only=True)
 class LBFGS:
@@ -30,9 +32,10 @@ class LBFGS:
     Szegedy et al., "Intriguing properties of neural networks", ICLR 2014 (arXiv 1312.6199, section
     4.1): minimize c |r| + loss(x + r, goal) with x + r in the box, and search for the c at which
     the minimizer just reaches the goal. As in later implementations the distance is squared and
-    c weighs the loss: minimize |r|^2 + c loss(x + r), with the least c that succeeds found by
-    growing it tenfold and then bisecting. The paper's attack has a goal; without one the loss here
-    is minus the log-probability of all wrong labels together (ours).
+    c weighs the loss: minimize |r|^2 + c loss(x + r), with the least c whose minimizer succeeds
+    found by growing or shrinking it tenfold and then halving its logarithm's interval. The nearest
+    successful point of all that were evaluated is returned. The paper's attack has a goal; without
+    one the loss here is minus the log-probability of all wrong labels together (ours).
 
     Attributes:
         initial_c: First weight of the loss, for distances in units of the domain's width.
@@ -48,7 +51,9 @@ class LBFGS:
     memory: int = 8
     tolerance: float = 1e-4
 
-    threat: ClassVar[ThreatModel] = WHITE_BOX_EVASION
+    threat: ClassVar[ThreatModel] = replace(
+        WHITE_BOX_EVASION, budget="the smallest perturbation in L2 that the search finds"
+    )
     revision: ClassVar[int] = 1
     minimizes: ClassVar[bool] = True
     restarts: ClassVar[int] = 1
@@ -69,15 +74,15 @@ class LBFGS:
         """Raise `UsageError` if a parameter is out of range."""
         check_positive("initial_c", self.initial_c)
         check_positive("tolerance", self.tolerance)
-        check_positive("the domain's width", domain.width)
+        del domain  # any will do: there is no epsilon
         for name in ("searches", "iterations", "memory"):
             check_count(name, getattr(self, name))
 
     def start(self, jobs: Jobs) -> State:
         """Start the first minimization at the clean input."""
-        c = torch.full_like(jobs.label, 0, dtype=jobs.origin.dtype)
+        c = torch.full_like(jobs.label, self.initial_c, dtype=jobs.origin.dtype)
         return {
-            "c": c + self.initial_c * jobs.domain.width**2,
+            "c": c * jobs.domain.width**2,
             "low": torch.zeros_like(c),
             "high": torch.full_like(c, float("inf")),
             "searched": torch.zeros_like(jobs.label),
@@ -101,9 +106,7 @@ class LBFGS:
         r = flat(state["trial"] - jobs.origin)
         value = (r * r).sum(1) - state["c"] * answer.loss
         gradient = 2 * r - state["c"][:, None] * flat(answer.gradient)
-        targeted = jobs.targeted
-        hit = torch.where(targeted, answer.labels == jobs.goal, answer.labels != jobs.label)
-        state["fooled"] |= hit
+        hit = torch.where(jobs.targeted, answer.labels == jobs.goal, answer.labels != jobs.label)
         ended = solver.advance(
             state,
             value,
@@ -113,6 +116,8 @@ class LBFGS:
             iterations=self.iterations,
             tolerance=self.tolerance,
         )
+        accepted = state["tried"] == 0
+        state["fooled"] = torch.where(accepted, hit, state["fooled"])
         if not ended.any():
             return ended
         self._next_c(state, ended)
@@ -124,8 +129,9 @@ class LBFGS:
         c, fooled = state["c"], state["fooled"]
         state["high"] = torch.where(ended & fooled, c.minimum(state["high"]), state["high"])
         state["low"] = torch.where(ended & ~fooled, c.maximum(state["low"]), state["low"])
-        middle = (state["low"] + state["high"]) / 2
-        grown = torch.where(state["high"].isinf(), 10 * c, middle)
-        state["c"] = torch.where(ended, grown, c)
+        following = (state["low"] * state["high"]).sqrt()
+        following = torch.where(state["high"].isinf(), _FACTOR * c, following)
+        following = torch.where(state["low"] == 0, c / _FACTOR, following)
+        state["c"] = torch.where(ended, following, c)
         state["searched"] += ended.long()
         state["fooled"] = fooled & ~ended

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from casemate.errors import UsageError
 from casemate.inference.attacks.gradient_steps import GradientSteps
 from casemate.inference.norms import flat, per_job, project
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from casemate.data.domain import Domain
     from casemate.inference.jobs import Jobs, Norm, State
 
 __all__ = ["PGD", "random_in_ball"]
@@ -47,6 +49,15 @@ class PGD(GradientSteps):
         if self.step_size is not None:
             return self.steps, self.step_size
         return self.steps, 2.5 * self.epsilon / max(1, self.steps)
+
+    def check(self, domain: Domain) -> None:
+        """Raise `UsageError` if a parameter is out of range or does not fit the domain."""
+        super().check(domain)
+        if self.restarts > 1 and not self.random_start:
+            raise UsageError(
+                f"restarts is {self.restarts}, but without random_start each would be the same; "
+                "set random_start or leave restarts at 1"
+            )
 
     def start(self, jobs: Jobs) -> State:
         """Start at a random point of the ball, or at the clean input."""

@@ -120,7 +120,7 @@ class Target(ABC):
     outputs: Outputs
     digest: str
     device: torch.device
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = Preprocessing()
     front: tuple[FrontDefense, ...] = ()
     notes: tuple[str, ...] = ()
 

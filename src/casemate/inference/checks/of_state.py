@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_dependence", "nondeterminism", "training_mode"]
 
-_EPSILONS = 64
-"""Rounding that another batch size or summation order may cause, in units of the type's epsilon."""
+_EPSILONS = 16
+"""Rounding that another batch size or order of sums may cause, in units of the type's epsilon."""
+_LEAST = 1e-4
+"""Difference, relative to the largest score, that decides nothing in any type."""
+_TF32 = 2.0**-10
+"""Epsilon of the format that GPUs may compute float32 products in."""
 _LONE = 8
 """Samples that are looked at alone; the others are in their batches."""
 
@@ -89,10 +93,13 @@ def batch_dependence(probe: Probe) -> list[Problem]:
 
 
 def _tolerance(probe: Probe) -> float:
-    dtype = getattr(probe.target, "dtype", torch.float32)
+    epsilon = torch.finfo(getattr(probe.target, "dtype", torch.float32)).eps
+    fast = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    if fast and probe.target.device.type == "cuda":
+        epsilon = max(epsilon, _TF32)
     finite = probe.scores[probe.scores.isfinite()]
     largest = float(finite.abs().max()) if len(finite) else 1.0
-    return _EPSILONS * max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps) * largest
+    return max(_EPSILONS * epsilon, _LEAST) * largest
 
 
 def _differing(a: Tensor, b: Tensor, tolerance: float) -> Tensor:

@@ -97,14 +97,21 @@ class Document:
 
 
 class Problems(list[str]):
-    """All that is wrong with a campaign, each a sentence, listed once and raised together."""
+    """All that is wrong with a campaign, each a sentence, listed once and raised together.
+
+    Attributes:
+        document: Where the values stand.
+        noted: How often something was found wrong, the same thing again included.
+    """
 
     def __init__(self, document: Document) -> None:
         super().__init__()
         self.document = document
+        self.noted = 0
 
     def add(self, path: KeyPath, message: str) -> None:
         """Note what is wrong with the value at a key path of the document."""
+        self.noted += 1
         sentence = f"{self.document.place(path)}: {message}"
         if sentence not in self:
             self.append(sentence)

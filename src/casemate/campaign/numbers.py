@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 __all__ = ["Integer", "Number", "parse_number"]
 
-_PART = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_PART = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _NUMBER = re.compile(rf"\s*({_PART})\s*(?:/\s*({_PART})\s*)?")
 _PATTERN = rf"^\s*{_PART}\s*(/\s*{_PART}\s*)?$"
 _LONGEST = 64

@@ -8,7 +8,6 @@ time and any number of readers.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -102,7 +101,10 @@ class Store:
     @classmethod
     def reader(cls, folder: Path) -> Store | None:
         """Return the store opened for reading, or None if there is none yet."""
-        return cls(folder, write=False) if (folder / "casemate.sqlite").exists() else None
+        if not (folder / "casemate.sqlite").exists():
+            return None
+        store = cls(folder, write=False)
+        return store if store._database is not None else None
 
     def __enter__(self) -> Store:  # noqa: PYI034 - typing.Self came with Python 3.11
         return self
@@ -242,29 +244,16 @@ class Store:
 
     def _open(self, *, write: bool) -> None:
         file = self.folder / "casemate.sqlite"
-        new = not file.exists()
-        if write:
-            self._database = sqlite3.connect(file, timeout=10)
-        else:
-            # beside a log that only a writer can replay, the file by itself would be out of date
-            log = file.with_name(file.name + "-wal").exists()
-            frozen = not log and not os.access(self.folder, os.W_OK)
-            mode = "immutable=1" if frozen else "mode=ro"
-            self._database = sqlite3.connect(
-                f"{file.resolve().as_uri()}?{mode}", uri=True, timeout=10
-            )
-        if new:
-            self._create()
-        application = self._database.execute("PRAGMA application_id").fetchone()[0]
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if (
-            application == 0
-            and version == 0
-            and not self._database.execute("SELECT 1 FROM sqlite_master").fetchone()
-        ):
-            # a writer was killed before it made the tables
+        self._database = sqlite3.connect(file, timeout=10) if write else _reading(file)
+        database = self._database
+        application = database.execute("PRAGMA application_id").fetchone()[0]
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+            # new, or a writer was killed before it made the tables
             if write:
                 self._create()
+            else:
+                self.close()
             return
         if application != _APPLICATION:
             raise StoreError(f"{file} is not a store of Casemate; name another folder with --store")
@@ -274,17 +263,18 @@ class Store:
                 f"{VERSION}; name another with --store or use the version that wrote it"
             )
         if write:
-            self._database.execute("PRAGMA journal_mode = WAL")
-            # the log survives kill -9 without an fsync a commit; a power cut may cost a few trials
-            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._tune()
             self._objects.clean()
 
+    def _tune(self) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        # the log survives kill -9 without an fsync a commit; a power cut may cost a few trials
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+
     def _create(self) -> None:
-        database = self._connection
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
+        self._tune()
         pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
-        database.executescript(f"BEGIN; {pragmas} {_TABLES} COMMIT;")
+        self._connection.executescript(f"BEGIN; {pragmas} {_TABLES} COMMIT;")
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
         with explained(self.folder):
@@ -310,3 +300,18 @@ class Store:
     def _cached(self, name: str) -> bytes | None:
         rows = self._rows("SELECT content, object FROM cached WHERE name = ?", name)
         return self._content(*rows[0]) if rows else None
+
+
+def _reading(file: Path) -> sqlite3.Connection:
+    """Return a connection that changes nothing, also where the folder cannot be written."""
+    address = file.resolve().as_uri()
+    database = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=10)
+    try:
+        database.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.OperationalError:
+        database.close()
+        if file.with_name(f"{file.name}-wal").exists():
+            raise
+        # the index of the log cannot be made there; without a log it is not needed either
+        database = sqlite3.connect(f"{address}?immutable=1", uri=True)
+    return database

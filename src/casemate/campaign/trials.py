@@ -73,15 +73,15 @@ def expand_trial(
         first: Number of the first trial.
         problems: Told what is wrong.
     """
-    before = len(problems)
+    before = problems.noted
     _check_keys(section, path, problems)
-    if len(problems) > before:
+    if problems.noted > before:
         return []
     resolved: dict[str, list[Variant]] = {}
     for key, value in section.items():
         variants, build = _section(key, value, (*path, key), base_dir, recipe, problems)
         resolved[key] = [Variant(_built(v, build, problems), v.path) for v in variants]
-    if len(problems) > before:
+    if problems.noted > before:
         return []
     combinations = product(resolved.values(), path, problems)
     chosen = (dict(zip(resolved, combination, strict=True)) for combination in combinations)

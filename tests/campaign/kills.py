@@ -1,0 +1,63 @@
+"""Runs a campaign again and again, each time killed with SIGKILL at a random moment.
+
+Run by test_kill_9.py as a process of its own: the processes that it kills are forked from it, so
+that torch is imported once. Prints how many runs were killed before their end.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+# not used here: the processes that are forked need not import them then
+import sklearn.datasets  # noqa: F401
+import torch
+
+import casemate.campaign.run
+import casemate.inference.evaluate
+import casemate.models.load
+import casemate.report.html
+import casemate.training.loop  # noqa: F401
+from casemate.cli.main import main
+
+_KILLS = 7
+
+
+def run(spec: str, store: Path) -> int:
+    """Start `casemate run` in a process of its own; return its id."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        os._exit(main(["run", spec, "--store", str(store), "--quiet"]))
+    return child
+
+
+def finish(child: int) -> None:
+    """Wait for a run that must end by itself with exit code 0."""
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0  # noqa: S101 - a check, also outside pytest
+
+
+def kill_and_resume(spec: str, folder: Path, seed: int) -> int:
+    """Fill folder/whole in one run and folder/killed in many; return how many were killed."""
+    started = time.monotonic()
+    finish(run(spec, folder / "whole"))
+    whole = time.monotonic() - started
+    moments = random.Random(seed)  # noqa: S311 - moments, not secrets
+    killed = 0
+    for _ in range(_KILLS):
+        child = run(spec, folder / "killed")
+        time.sleep(moments.uniform(0, 0.6 * whole))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status)
+    finish(run(spec, folder / "killed"))
+    return killed
+
+
+if __name__ == "__main__":
+    sys.exit(print(kill_and_resume(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201 - read by the test

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from casemate.campaign.document import Document, Problems
+from casemate.campaign.policy import exit_code, judge, more_samples, overall
+from casemate.campaign.record import TrialRecord
+from casemate.campaign.rules import matched, read_rules
+from casemate.errors import ExitCode
+from casemate.evidence import Evidence, HealthFlag, Severity, Verdict
+from casemate.stats import Measurement, rate, wilson
+
+FAILED = HealthFlag(id="zero-gradients", severity=Severity.FAILURE, message="m")
+WARNED = HealthFlag(id="slow", severity=Severity.WARNING, message="m")
+
+
+def rules(*sections):
+    problems = Problems(Document(file="c.yaml", data={}, lines={}, origins={}))
+    found = read_rules(sections, problems)
+    problems.check()
+    return found
+
+
+def evidence(successes, n, *flags):
+    return Evidence(measurements=(rate("asr", successes, n),), flags=flags)
+
+
+AT_MOST = rules({"measure": "asr", "at_most": 0.5})[0]
+AT_LEAST = rules({"measure": "asr", "at_least": 0.5})[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "verdict"),
+    [
+        (AT_MOST, evidence(51, 100), Verdict.FAIL),
+        # success is its own proof, whatever the flags say and however wide the interval
+        (AT_MOST, evidence(51, 100, FAILED), Verdict.FAIL),
+        (AT_MOST, evidence(1, 1), Verdict.FAIL),
+        (AT_MOST, evidence(50, 100), Verdict.INCONCLUSIVE),
+        (AT_MOST, evidence(45, 100), Verdict.INCONCLUSIVE),
+        (AT_MOST, evidence(30, 100), Verdict.PASS),
+        (AT_MOST, evidence(30, 100, WARNED), Verdict.PASS),
+        (AT_MOST, evidence(0, 100, FAILED), Verdict.INCONCLUSIVE),
+        (AT_MOST, evidence(0, 0), Verdict.INCONCLUSIVE),
+        (AT_MOST, evidence(0, 1), Verdict.INCONCLUSIVE),
+        (AT_MOST, None, Verdict.INCONCLUSIVE),
+        (AT_LEAST, evidence(49, 100), Verdict.FAIL),
+        (AT_LEAST, evidence(49, 100, FAILED), Verdict.FAIL),
+        (AT_LEAST, evidence(50, 100), Verdict.INCONCLUSIVE),
+        (AT_LEAST, evidence(70, 100), Verdict.PASS),
+        (AT_LEAST, evidence(70, 100, FAILED), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_verdicts(rule, given, verdict):
+    judgement = judge(rule, given)
+    assert judgement.verdict is verdict
+    assert (judgement.excess > 0) == (verdict is Verdict.FAIL)
+
+
+def test_the_limit_itself_is_allowed():
+    exact = Measurement(name="asr", value=0.5, n=9, low=0.5, high=0.5)
+    assert judge(AT_MOST, Evidence(measurements=(exact,))).verdict is Verdict.PASS
+    assert judge(AT_LEAST, Evidence(measurements=(exact,))).verdict is Verdict.PASS
+
+
+def test_no_interval_is_no_pass():
+    single = Measurement(name="asr", value=0.1, n=1, low=None, high=None, unit="px", method="t")
+    assert judge(AT_MOST, Evidence(measurements=(single,))).verdict is Verdict.INCONCLUSIVE
+
+
+def test_sentences_tell_value_interval_n_limit_and_what_to_do():
+    failed = judge(AT_MOST, evidence(60, 100)).reason
+    assert "60.0 % [50.2, 69.1] (n = 100)" in failed
+    assert "at most 50 %" in failed
+    assert "zero-gradients" in judge(AT_MOST, evidence(0, 100, FAILED)).reason
+    open_ = judge(AT_MOST, evidence(45, 100)).reason
+    more = more_samples(rate("asr", 45, 100), 0.5, upper=True)
+    assert f"about {more} more samples" in open_
+    assert "no number of samples" in judge(AT_MOST, evidence(50, 100)).reason
+
+
+def test_a_measure_that_is_not_there_is_inconclusive_and_names_the_nearest():
+    rule = rules({"measure": "ars", "at_most": 0.5})[0]
+    judgement = judge(rule, evidence(0, 100))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert 'Did you mean "asr"' in judgement.reason
+
+
+@given(st.integers(0, 60), st.integers(1, 60), st.floats(0.01, 0.99))
+def test_so_many_more_samples_settle_it_and_one_fewer_does_not(successes, n, limit):
+    successes = min(successes, n)
+    value = successes / n
+    _, high = wilson(successes, n)
+    if not (value < limit - 1e-3 and high > limit):
+        return
+    more = more_samples(rate("asr", successes, n), limit, upper=True)
+    assert more is not None
+
+    def end(count):
+        return wilson(round(value * count), count)[1]
+
+    assert end(n + more) <= limit
+    assert end(n + more - 1) > limit
+
+
+def test_more_samples_for_a_mean_follow_the_square_root():
+    mean = Measurement(name="d", value=1.0, n=10, low=0.0, high=2.0, unit="px", method="t")
+    # the half-width 1 has to halve, which takes four times the samples
+    assert more_samples(mean, 1.5, upper=True) == 30
+    assert more_samples(mean, 1.0, upper=True) is None
+    endless = Measurement(name="d", value=1.0, n=10, low=0.0, high=math.inf, unit="px", method="t")
+    assert more_samples(endless, 1.5, upper=True) is None
+
+
+SETTINGS = {
+    "attack": {"name": "pgd", "epsilon": 8 / 255, "norm": "linf"},
+    "model": {"architecture": "vgg", "recipe": {"epochs": 3}},
+    "data": {"source": "gtsrb"},
+    "defense": None,
+    "goal": {"from": "Stop", "to": None},
+    "samples": 100,
+    "round": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "speaks"),
+    [
+        ({}, True),
+        ({"attack": "pgd"}, True),
+        ({"attack": "PGD"}, True),
+        ({"attack": "bim"}, False),
+        ({"attack": ["bim", "pgd"]}, True),
+        ({"attack": {"name": "pgd", "norm": "l2"}}, False),
+        ({"attack.epsilon": "8/255"}, True),
+        ({"attack.epsilon": ["4/255", "8/255"]}, True),
+        ({"attack.epsilon": "4/255"}, False),
+        ({"attack.steps": 3}, False),
+        ({"model": "vgg", "data": "gtsrb"}, True),
+        ({"model.recipe.epochs": 3}, True),
+        ({"defense": None}, True),
+        ({"defense": "median"}, False),
+        ({"attack": None}, False),
+        ({"goal.from": "stop"}, True),
+        ({"round": True}, True),
+        ({"round": 1}, True),
+        ({"samples": 99}, False),
+    ],
+)
+def test_where(where, speaks):
+    rule = rules({"measure": "asr", "at_most": "1/10", "where": where})[0]
+    assert rule.limit == 0.1
+    assert rule.matches(SETTINGS) is speaks
+
+
+def test_a_rule_that_checks_nothing_is_a_problem():
+    problems = Problems(Document(file="c.yaml", data={}, lines={}, origins={}))
+    found = read_rules([{"measure": "asr", "at_most": 1, "where": {"attack": "bim"}}], problems)
+    assert matched(found, [SETTINGS], problems) == {0: []}
+    assert "the rule checks nothing" in problems[0]
+
+
+def trial(status):
+    return TrialRecord(key="k", number=1, settings={}, threat="t", status=status)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "statuses", "code"),
+    [
+        ([], ["finished"], ExitCode.MET),
+        ([None], ["failed"], ExitCode.INCOMPLETE),
+        ([None], ["not run"], ExitCode.INCOMPLETE),
+        ([Verdict.PASS, None], ["finished"], ExitCode.MET),
+        ([Verdict.PASS], ["finished", "failed"], ExitCode.INCOMPLETE),
+        ([Verdict.PASS, Verdict.INCONCLUSIVE], ["finished"], ExitCode.INCOMPLETE),
+        ([Verdict.INCONCLUSIVE, Verdict.FAIL, Verdict.PASS], ["failed"], ExitCode.VIOLATED),
+    ],
+)
+def test_exit_codes(verdicts, statuses, code):
+    assert exit_code(overall(verdicts), [trial(s) for s in statuses]) is code

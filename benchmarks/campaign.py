@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _PLAN_LIMIT = 2.0  # seconds for 10,000 trials
 _OVERHEAD_LIMIT = 5.0  # milliseconds a trial
+_HELP_LIMIT = 0.5
 _REPEATS = 5
 _TRIALS = 20
 
@@ -51,7 +53,7 @@ def main() -> int:
     torch.set_num_threads(
         1
     )  # the engine is not parallel, and idle threads would blur the difference
-    rows = [_planning(), _overhead()]
+    rows = [_planning(), _overhead(), _help()]
     for row in rows:
         print(f"{row['name']}: {row['value']:.3g} {row['unit']} (limit {row['limit']:g})")
     if arguments.json:
@@ -99,6 +101,23 @@ def _overhead() -> dict[str, Any]:
     return _row(
         "engine overhead a trial", 1000 * statistics.median(differences), "ms", _OVERHEAD_LIMIT
     )
+
+
+def _help() -> dict[str, Any]:
+    """Wall time of `casemate --help` over that of `import torch`, interleaved."""
+    commands = {
+        "help": [sys.executable, "-m", "casemate.cli.main", "--help"],
+        "torch": [sys.executable, "-c", "import torch"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(_REPEATS):
+        for name, command in commands.items():
+            started = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds[name].append(time.perf_counter() - started)
+    ratio = statistics.median(seconds["help"]) / statistics.median(seconds["torch"])
+    row = _row("casemate --help over import torch", ratio, "x", _HELP_LIMIT)
+    return {**row, "peer": "import torch"}
 
 
 def _plan(text: str, gates: Gates, store: Store) -> Plan:

@@ -26,7 +26,11 @@ def check(
     ] = 256,
     device: Device = "cpu",
 ) -> None:
-    """List every problem of a campaign and of its models at once, before anything is attacked."""
+    """List all problems of a campaign and its models.
+
+    The specification, the data and each model are examined before anything is attacked. Exit code
+    2 if something is wrong, 0 if all is well or there are only warnings.
+    """
     from casemate.campaign.plan import make_drafts  # noqa: PLC0415 - keeps --help fast
     from casemate.campaign.store import Store  # noqa: PLC0415 - as above
     from casemate.cli.console import complain, say  # noqa: PLC0415 - as above

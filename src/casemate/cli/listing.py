@@ -27,7 +27,7 @@ _PAPER = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 def listing(
     what: Annotated[str, typer.Argument(metavar="WHAT", help=f"{', '.join(_WHAT)}.")],
 ) -> None:
-    """List what a campaign can name, with what it is and where it comes from."""
+    """List attacks, defenses, models, data or studies."""
     from casemate import registry  # noqa: PLC0415 - keeps --help fast
     from casemate.cli.console import complain, out, table  # noqa: PLC0415 - as above
     from casemate.errors import UsageError, did_you_mean  # noqa: PLC0415 - as above

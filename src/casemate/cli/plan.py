@@ -35,7 +35,10 @@ def plan(
     device: Device = "cpu",
     batch_size: BatchSize = 128,
 ) -> None:
-    """Show each trial: samples forward and backward, an estimate, and why it would run."""
+    """Show what would run, what it costs, and why.
+
+    Costs are upper bounds: samples that an attack fools early cost less. Nothing is written.
+    """
     from casemate.campaign.plan import make_plan  # noqa: PLC0415 - keeps --help fast
     from casemate.campaign.store import Store  # noqa: PLC0415 - as above
     from casemate.cli.progress import downloads  # noqa: PLC0415 - as above
@@ -66,7 +69,7 @@ def _show(made: Plan, *, most: int) -> None:
             f"{p.n:,}",
             f"{p.cost.forward:,}",
             f"{p.cost.backward:,}",
-            "" if p.cached else duration(p.seconds),
+            "" if p.seconds is None else duration(p.seconds),
             p.reason,
         )
         for p in made.trials[:most]
@@ -89,10 +92,8 @@ def _show(made: Plan, *, most: int) -> None:
         say(f"estimated time here: at most {duration(made.seconds)}{note}")
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """Return a time as people say it: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
-    if seconds is None:
-        return "?"
     if seconds < 10:  # noqa: PLR2004 - below that a decimal tells something
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -34,9 +34,9 @@ def report(
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Write a campaign's report again from the store; nothing is run.
+    """Write a campaign's report again, from the store.
 
-    With a specification, trials that were never run are in the report as "not run".
+    Nothing is run. With a specification, trials that were never run are in the report as "not run".
     """
     from casemate.campaign.assemble import assemble  # noqa: PLC0415 - keeps --help fast
     from casemate.campaign.store import Store  # noqa: PLC0415 - as above

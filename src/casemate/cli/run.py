@@ -47,7 +47,9 @@ def run(  # noqa: PLR0917 - the options of the command line
     batch_size: BatchSize = 128,
     quiet: Quiet = False,  # noqa: FBT002 - an option of the command line
 ) -> None:
-    """Run a campaign: compute what is missing, judge it, write the report.
+    """Run a campaign and write its report.
+
+    Only what the store does not have yet is computed; interrupt it whenever you like.
 
     Exit codes: 0 the policy is met, 1 it is violated, 2 the configuration or the call is wrong,
     3 a trial failed or was inconclusive.

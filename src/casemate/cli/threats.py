@@ -23,9 +23,9 @@ def threats(
         typer.Option("--id", metavar="ID", help="Only this threat, by our id or a catalog's."),
     ] = None,
 ) -> None:
-    """Show the threats that Casemate knows, with their identifiers in public catalogs.
+    """Show the taxonomy of threats.
 
-    An identifier is exact unless it is marked: ~ is the closest there is, + is one of several.
+    Each has its identifiers in public catalogs.     An identifier is exact unless it is marked: ~ is the closest there is, + is one of several.
     """
     from casemate.cli.console import out, say, table  # noqa: PLC0415 - keeps --help fast
     from casemate.errors import UsageError, did_you_mean  # noqa: PLC0415 - as above

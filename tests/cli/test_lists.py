@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from casemate import registry
+from casemate.campaign.schema import specification_schema
+from casemate.threats import taxonomy
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [("attacks", "attack"), ("defenses", "defense"), ("models", "model"), ("data", "data")],
+)
+def test_a_list_names_all_that_is_registered(casemate, what, kind):
+    outcome = casemate("list", what)
+    assert outcome.code == 0
+    named = {line.split()[0] for line in outcome.out.splitlines()[1:] if line and line[0] != " "}
+    assert named == set(registry.names(kind))
+
+
+def test_attacks_tell_access_goals_and_source(casemate):
+    rows = casemate("list", "attacks").out
+    (fgsm,) = [line for line in rows.splitlines() if line.startswith("fgsm")]
+    assert "gradients" in fgsm
+    assert "untargeted" in fgsm
+    assert "1412.6572" in rows
+
+
+def test_studies_are_listed(casemate):
+    assert "study:digits-demo" in casemate("list", "studies").out
+
+
+def test_threats_as_a_table(casemate, snapshot):
+    assert casemate("threats", "--id", "evasion-white-box").out == snapshot
+    everything = casemate("threats").out
+    assert all(threat in everything for threat in taxonomy())
+    at_training = casemate("threats", "--stage", "training").out
+    assert "data-poisoning" in at_training
+    assert "evasion-white-box" not in at_training
+    # a technique names its sub-techniques too
+    assert "evasion-white-box" in casemate("threats", "--id", "AML.T0043").out
+    assert casemate("threats", "--stage", "training", "--id", "evasion-white-box").code == 2
+
+
+def test_digits_need_no_download(casemate):
+    outcome = casemate("data", "get", "digits")
+    assert outcome.code == 0
+    assert "nothing to download" in outcome.out
+
+
+def references(node):
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_the_schema_holds_every_parameter_of_every_plugin(casemate):
+    from dataclasses import fields
+
+    printed = json.loads(casemate("schema").out)
+    assert printed == json.loads(json.dumps(specification_schema()))
+    for kind in ("attack", "defense", "model", "data"):
+        sections = printed["$defs"][kind]["anyOf"]
+        for name in registry.names(kind):
+            tag = {"data": "source", "model": "architecture"}.get(kind, "name")
+            (section,) = [s for s in sections if s["properties"].get(tag) == {"const": name}]
+            wanted = {f.name for f in fields(registry.get(kind, name)) if f.init}
+            assert wanted <= section["properties"].keys()
+            assert section["additionalProperties"] is False
+    for reference in references(printed):
+        assert reference.removeprefix("#/$defs/") in printed["$defs"]

@@ -25,7 +25,8 @@ def threats(
 ) -> None:
     """Show the taxonomy of threats.
 
-    Each has its identifiers in public catalogs.     An identifier is exact unless it is marked: ~ is the closest there is, + is one of several.
+    Each has its identifiers in public catalogs. An identifier is exact unless it is marked: ~ is
+    the closest there is, + is one of several.
     """
     from casemate.cli.console import out, say, table  # noqa: PLC0415 - keeps --help fast
     from casemate.errors import UsageError, did_you_mean  # noqa: PLC0415 - as above

@@ -29,15 +29,17 @@ def canonical(value: Any) -> Any:
     Raises:
         TypeError: If the value holds something that has no canonical form.
     """
+    # most values are plain, so the tests below are spared them
+    return value if type(value) in _PLAIN else _compound(value)
+
+
+def _compound(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: canonical(getattr(value, f.name)) for f in fields(value) if f.init}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
-        plain = {
-            str(k): v if type(v) in _PLAIN else canonical(v)  # most values, so the call is spared
-            for k, v in value.items()
-        }
+        plain = {str(k): canonical(v) for k, v in value.items()}
         if len(plain) != len(value):
             raise TypeError(f"two of the keys {list(value)} have the same canonical form")
         return plain
@@ -45,7 +47,7 @@ def canonical(value: Any) -> Any:
         return [canonical(v) for v in value]
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, (int, float, str)):
         return value
     raise TypeError(f"{type(value).__name__} has no canonical form for a key")
 

@@ -31,7 +31,8 @@ __all__ = [
 
 SUCCESS = "attack success rate"
 _EPSILON = ("epsilon", "eps")
-_SHOWN = frozenset({"attack", "goal", "defense", "attacker", "model_digest"})
+# n has a column of its own, and a class has as many samples as it has
+_SHOWN = frozenset({"attack", "goal", "defense", "attacker", "model_digest", "samples"})
 _POSITIONS = {
     "after": "attacker after it",
     "before": "attacker before it, unaware of it",
@@ -167,7 +168,7 @@ def share_key(facts: Facts, *without: str) -> str:
 def varying(facts: Sequence[Facts]) -> dict[int, str]:
     """Return, by trial number, the other settings in which the trials of a campaign differ.
 
-    These are those that no column of a table shows: the seed, the number of samples, a model's
+    These are those that no column of a table shows, such as the seed or a model's
     recipe. Empty for all trials where they agree.
     """
     rows = {

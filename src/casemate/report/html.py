@@ -21,7 +21,7 @@ from casemate.report.comparisons import comparisons
 from casemate.report.curves import charts
 from casemate.report.facts import NORMS, State, facts_of, varying
 from casemate.report.findings import full_findings
-from casemate.report.limits import LADDER, MAX_BYTES
+from casemate.report.limits import LADDER, MAX_BYTES, next_rung
 from casemate.report.matrix import matrix, untested
 from casemate.report.plots import draw, drawn
 from casemate.report.scenarios import scenarios
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from casemate.campaign.record import CampaignRecord
     from casemate.report.curves import Chart
 
-__all__ = ["page", "write"]
+__all__ = ["asset", "page", "write"]
 
 _HEAT_LEVELS = 10
 
@@ -59,10 +59,14 @@ def page(record: CampaignRecord) -> str:
     """Return the report of a campaign as HTML, in UTF-8 smaller than `MAX_BYTES`."""
     context = _context(record)
     template = _environment().get_template("report.html.j2")
-    for limits in LADDER:
+    rung = 0
+    while rung < len(LADDER):
+        limits = LADDER[rung]
         text = template.render(context, limits=limits, shortened=limits.shortened())
-        if len(text.encode("utf-8", "replace")) < MAX_BYTES:
+        size = len(text.encode("utf-8", "replace"))
+        if size < MAX_BYTES:
             return text
+        rung = next_rung(rung, size)
     raise CasemateError(
         f"the report of {visible(cut(record.name))} does not fit into {MAX_BYTES:,} bytes even at "
         "its shortest; write JSON instead"
@@ -124,7 +128,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     environment.globals.update(
         # our own files, the same in every report
         style=Markup(style),  # noqa: S704 - as above
@@ -170,7 +174,8 @@ def _heat(value: float | None) -> int:
     return 0 if value is None else round(value * _HEAT_LEVELS)
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a style sheet or script of the page."""
     return files("casemate.report").joinpath("templates", name).read_text(encoding="utf-8").strip()
 
 

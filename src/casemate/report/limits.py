@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-__all__ = ["LADDER", "MAX_BYTES", "Limits"]
+__all__ = ["LADDER", "MAX_BYTES", "Limits", "next_rung"]
 
 MAX_BYTES = 5_000_000
 """A report is smaller than this, whatever the campaign."""
@@ -24,8 +24,8 @@ class Limits:
 
     examples: int = 6
     findings: int = 60
-    rows: int = 2500
-    figures: int = 2500
+    rows: int = 1500
+    figures: int = 1000
     text: int = 100_000
 
     def shortened(self) -> str:
@@ -50,10 +50,20 @@ LADDER = (
     Limits(examples=4),
     Limits(examples=2),
     Limits(examples=1, text=40_000),
-    Limits(examples=1, findings=30, figures=1000, text=20_000),
-    Limits(examples=1, findings=20, rows=1000, figures=400, text=20_000),
+    Limits(examples=1, findings=30, figures=600, text=20_000),
+    Limits(examples=1, findings=20, rows=1000, figures=300, text=20_000),
     Limits(examples=1, findings=10, rows=400, figures=100, text=10_000),
     Limits(examples=0, findings=10, rows=200, figures=50, text=5_000),
     Limits(examples=0, findings=5, rows=100, figures=20, text=2_000),
+    Limits(examples=0, findings=3, rows=20, figures=0, text=1_000),
 )
-"""Fullest first; the first one that fits is taken."""
+"""Fullest first; the first one tried that fits is taken."""
+
+
+def next_rung(rung: int, size: int) -> int:
+    """Return which rung to try after one that came out `size` bytes large, too many.
+
+    Far too large a report skips rungs that cannot help enough, but never the last one.
+    """
+    last = len(LADDER) - 1
+    return max(rung + 1, min(rung + 1 + size // (3 * MAX_BYTES), last))

@@ -52,7 +52,11 @@ def scenarios(facts: Sequence[Facts]) -> Scenarios | None:
     names = list(dict.fromkeys(f.scenario for f in targeted))
     rows: dict[str, dict[str, Facts]] = {}
     for f in targeted:
-        rows.setdefault(share_key(f, "goal"), {})[f.scenario] = f
+        # a class has as many samples as it has: their number sets rows apart only where it must
+        cells = rows.setdefault(share_key(f, "goal", "samples"), {})
+        if f.scenario in cells:
+            cells = rows.setdefault(f"{f.number} {share_key(f)}", {})
+        cells[f.scenario] = f
     return Scenarios(
         scenarios=tuple(
             Scenario(name=name, trials=tuple(f for f in targeted if f.scenario == name))

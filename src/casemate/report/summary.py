@@ -123,6 +123,8 @@ def _health(unhealthy: int, facts: Sequence[Facts]) -> str:
         for f in facts
         if f.trial.evidence
     )
+    if not any(f.trial.evidence for f in facts):
+        return "no trial has evidence, so no check was made."
     if not unhealthy and not warned:
         return "no check raised a flag."
     said = []

@@ -7,7 +7,9 @@ characters could push everything else off the page.
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from functools import lru_cache
 
 __all__ = ["LONGEST", "cut", "tail", "visible"]
 
@@ -15,6 +17,7 @@ LONGEST = 80
 """Characters of a name that are shown before its middle is left out."""
 
 _KEPT = frozenset("\n\t\u00a0\u202f")
+_UNUSUAL = re.compile(r"[^\n\t -~]")
 # Cc control, Cf format (bidi marks, zero-width), Cs surrogates, Co private use, Cn unassigned,
 # Zl and Zp separators of lines and paragraphs
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -25,12 +28,14 @@ def visible(text: str) -> str:
 
     A right-to-left override becomes "⟨U+202E⟩"; line feeds and tabs stay.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        c if c in _KEPT or unicodedata.category(c) not in _HIDDEN else f"⟨U+{ord(c):04X}⟩"
-        for c in text
-    )
+    return _UNUSUAL.sub(lambda found: _written(found[0]), text)
+
+
+@lru_cache(maxsize=4096)
+def _written(c: str) -> str:
+    if c in _KEPT or unicodedata.category(c) not in _HIDDEN:
+        return c
+    return f"⟨U+{ord(c):04X}⟩"
 
 
 def cut(text: object, longest: int = LONGEST) -> str:

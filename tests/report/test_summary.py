@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from report_demo import demo_record, evidence, trial
+
+from casemate.evidence import Verdict
+from casemate.report import summary
+from casemate.report.facts import State, facts_of
+from casemate.report.matrix import matrix
+
+
+def of(record):
+    facts = facts_of(record)
+    rows = matrix(facts)
+    summed = summary.summary(record, facts, rows)
+    return summed, dict(summary.paste(record, summed, facts, rows))
+
+
+def test_the_worst_measured_rate_is_no_control():
+    noise = trial(1, {"name": "uniform-noise"}, evidence=evidence(1.0, n=50))
+    weak = trial(2, {"name": "fgsm", "epsilon": 8 / 255}, evidence=evidence(0.3, n=50))
+    strong = trial(3, {"name": "pgd", "epsilon": 8 / 255}, evidence=evidence(0.6, n=50))
+    summed, lines = of(replace(demo_record(), trials=(noise, weak, strong), findings=()))
+    assert (summed.worst.number, summed.control.number) == (3, 1)
+    measured = strong.evidence["attack success rate"]
+    assert f"{100 * measured.value:.1f}" in lines["Worst case"]
+    assert f"[{100 * measured.low:.1f}, {100 * measured.high:.1f}]" in lines["Worst case"]
+    assert f"n = {measured.n}" in lines["Worst case"]
+
+
+def test_the_summary_says_what_was_not_tested():
+    _, lines = of(demo_record())
+    assert "Evasion, black box" in lines["Not tested"]
+    assert "Evasion, white box" not in lines["Not tested"]
+    assert "hardware stage" in lines["Not tested"]
+
+
+def test_counts_add_up():
+    record = demo_record()
+    summed, lines = of(record)
+    assert sum(summed.states.values()) == len(record.trials)
+    assert summed.states[State.VIOLATED] == len({f.trial for f in record.findings})
+    assert summed.tested == 1
+    assert "1 trial with a failure flag" in lines["Health"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "headline", "meaning"),
+    [
+        (Verdict.FAIL, 1, "Policy violated", "the policy is violated"),
+        (Verdict.PASS, 0, "Policy met", "the policy is met"),
+        (Verdict.PASS, 3, "Policy met", "failed, did not run or was inconclusive"),
+        (Verdict.INCONCLUSIVE, 3, "Inconclusive", "inconclusive"),
+        (None, 0, "Measured, not judged", "no policy"),
+        (None, 137, "Measured, not judged", "ended from outside"),
+    ],
+)
+def test_verdicts_and_exit_codes_in_words(verdict, code, headline, meaning):
+    record = replace(demo_record(), verdict=verdict, exit_code=code)
+    summed, lines = of(record)
+    assert summed.headline == headline
+    assert meaning in summary.exit_meaning(record)
+    assert f"exit code {code}" in lines["Result"]
+
+
+def test_nothing_measured_is_said():
+    _, lines = of(replace(demo_record(), trials=(), findings=()))
+    assert lines["Worst case"] == "no rate was measured."

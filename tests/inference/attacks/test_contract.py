@@ -107,8 +107,6 @@ def test_goals_are_what_is_reached(row, model, systems):
         labels = target.labels(found.adversarial)
     assert torch.equal(found.success, labels == goals)
     assert found.success.any()
-    away = craft(row.attack, target, data, seed=1)
-    assert not torch.equal(found.adversarial, away.adversarial)
 
 
 def test_every_attack_has_a_row():

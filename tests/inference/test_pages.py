@@ -1,0 +1,91 @@
+"""The pages on attacks and defenses say what the code says."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from casemate import registry
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {"attack": DOCS / "attacks.md", "defense": DOCS / "defenses.md"}
+OURS = {"uniform-noise", "gaussian-noise", "neighborhood-average", "radius-average"}
+
+
+def parameters(cls):
+    """Return {field: its sentence in the docstring}."""
+    block = cls.__doc__.split("Attributes:")[1]
+    found = re.findall(r"^ {4,8}(\w+): ((?:.|\n(?! {4,8}\w+: ))*)", block, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def shown(default):
+    """Return a default as a campaign's YAML would have it."""
+    if default == 8 / 255:
+        return "8/255"
+    if isinstance(default, float):
+        return f"{default:g}"
+    return "-" if default is None else str(default).lower()
+
+
+def generated(kind, name):
+    """Return the lines of one plugin's table."""
+    cls = registry.get(kind, name)
+    lines = []
+    if kind == "attack":
+        threat = cls.threat
+        goals = ", ".join(g.value for g in threat.goals)
+        words = (
+            f"Access: {threat.access.value}. Knowledge: {threat.knowledge.value}. Goals: {goals}. "
+            f"Threat: [`{threat.threat}`](threats.md)."
+        )
+        lines += [words, ""]
+    lines += ["| parameter | default | meaning |", "|---|---|---|"]
+    meaning = parameters(cls)
+    for field in dataclasses.fields(cls):
+        text = meaning[field.name].replace("|", r"\|")
+        lines.append(f"| `{field.name}` | {shown(field.default)} | {text} |")
+    return lines
+
+
+def rewritten(kind, page):
+    """Return the page with its generated parts written anew."""
+    for name in registry.names(kind):
+        block = re.compile(
+            rf"(<!-- {re.escape(name)}: generated -->\n).*?(<!-- end -->)", re.DOTALL
+        )
+        assert block.search(page), f"{PAGES[kind].name} has no part {name}"
+        body = "\n".join(generated(kind, name))
+        page = block.sub(lambda m, body=body: f"{m[1]}{body}\n{m[2]}", page)
+    return page
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_the_page_shows_the_code(kind):
+    page = PAGES[kind].read_text(encoding="utf-8")
+    assert page == rewritten(kind, page), "run: python tests/inference/test_pages.py"
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_each_plugin_has_one_section_in_the_registrys_order(kind):
+    page = PAGES[kind].read_text(encoding="utf-8")
+    parts = re.split(r"^## `(.+)`$", page, flags=re.MULTILINE)[1:]
+    assert parts[::2] == registry.names(kind)
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        source = re.search(r"\*\*Source\.\*\* ((?:.|\n)+?)\n\n", body)
+        assert source, name
+        assert ("ours" in source[1].lower()) or name not in OURS, name
+        assert source[1].startswith("Ours.") or re.search(r"arXiv \d{4}\.\d{4,5}", source[1]), name
+        # the code names the same papers
+        cls = registry.get(kind, name)
+        module = Path(__import__(cls.__module__, fromlist=["x"]).__file__).read_text()
+        cited = re.findall(r"arXiv (\d{4}\.\d{4,5})", source[1])
+        assert not cited or any(number in module for number in cited), name
+
+
+if __name__ == "__main__":
+    for kind, path in PAGES.items():
+        path.write_text(rewritten(kind, path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -16,6 +16,7 @@ from casemate.errors import BudgetExceededError, UsageError
 from casemate.guard import guarded
 from casemate.inference.answers import ask, ask_plainly, judge, usable
 from casemate.inference.attacks.bounded import check_count
+from casemate.inference.batch_norm import light_batch_norm
 from casemate.inference.jobs import Jobs, State, join, pick
 from casemate.inference.ledger import Ledger
 from casemate.inference.norms import round_to_step, within
@@ -88,7 +89,8 @@ def craft(
         round_points=round_points,
     )
     with guarded(target.modules, [target.device]):
-        run.loop(batch_size, progress)
+        with light_batch_norm(target.modules):
+            run.loop(batch_size, progress)
         fooled, broken, used = verify(
             run.ledger.adversarial,
             attack,
@@ -223,17 +225,22 @@ class _Run:
         self, jobs: Jobs, points: Tensor, hit: Tensor, lead: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Judge the hits as they would be returned: rounded, and only inside epsilon."""
-        attack, some = self.attack, hit.nonzero().squeeze(1)
-        origin, kept = jobs.origin[some], points[some]
-        still = torch.ones(len(some), dtype=torch.bool, device=hit.device)
-        if self.round_points:
-            kept = round_to_step(kept, origin, attack.norm, attack.epsilon, jobs.domain)
-            still, lead_there = judge(
-                ask_plainly(self.access, _channels_last(kept)), jobs.label[some], jobs.goal[some]
-            )
-            points, lead = points.index_copy(0, some, kept), lead.index_copy(0, some, lead_there)
+        attack = self.attack
+        if not self.round_points:
+            inside = within(points, jobs.origin, attack.norm, attack.epsilon, jobs.domain)
+            return points, hit & inside, lead
+        some = hit.nonzero().squeeze(1)
+        origin = jobs.origin[some]
+        kept = round_to_step(points[some], origin, attack.norm, attack.epsilon, jobs.domain)
+        still, lead_there = judge(
+            ask_plainly(self.access, _channels_last(kept)), jobs.label[some], jobs.goal[some]
+        )
         still &= within(kept, origin, attack.norm, attack.epsilon, jobs.domain)
-        return points, hit.index_copy(0, some, still), lead
+        return (
+            points.index_copy(0, some, kept),
+            hit.index_copy(0, some, still),
+            lead.index_copy(0, some, lead_there),
+        )
 
     def _retire(
         self, jobs: Jobs, state: State, done: Tensor, batch_size: int

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from casemate.inference.crafted import Crafted, spent
-from casemate.inference.norms import distance, flat, per_job
+from casemate.inference.norms import distance, per_job, values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ class Ledger:
         state["ledger/late"] = torch.where(early, state["ledger/low"], state["ledger/late"])
         state["ledger/not_finite"] |= lead.isinf()
         if answer.gradient is not None:
-            steepest = flat(answer.gradient).abs().amax(1)
+            steepest = values(answer.gradient).abs().amax(1)
             state["ledger/not_finite"] |= ~steepest.isfinite()
             state["ledger/zero"] |= first & (steepest == 0)
 

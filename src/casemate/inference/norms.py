@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from casemate.data.domain import Domain
     from casemate.inference.jobs import Norm
 
-__all__ = ["distance", "flat", "per_job", "project", "round_to_step", "within"]
+__all__ = ["distance", "flat", "per_job", "project", "round_to_step", "values", "within"]
 
 _TINY = 1e-12
 _SLACK = 1e-4  # relative: float32 projections land this close to the sphere
@@ -25,14 +25,22 @@ def flat(x: Tensor) -> Tensor:
     return x.reshape(len(x), -1)
 
 
-def per_job(values: Tensor, like: Tensor) -> Tensor:
-    """Return (b,) values shaped to broadcast over (b, *shape)."""
-    return values.view(-1, *(1,) * (like.ndim - 1))
+def values(x: Tensor) -> Tensor:
+    """Return (b, size) of (b, *shape) in the order of memory: no copy for channels last either.
+
+    For sums and extremes, to which the order is nothing.
+    """
+    return flat(x.movedim(1, -1)) if x.ndim == 4 and x.stride(1) == 1 else flat(x)  # noqa: PLR2004
+
+
+def per_job(numbers: Tensor, like: Tensor) -> Tensor:
+    """Return (b,) numbers shaped to broadcast over (b, *shape)."""
+    return numbers.view(-1, *(1,) * (like.ndim - 1))
 
 
 def distance(x: Tensor, origin: Tensor, norm: Norm) -> Tensor:
     """Return the (b,) distances of x from origin."""
-    delta = flat(x - origin)
+    delta = values(x - origin)
     if norm == "linf":
         return delta.abs().amax(1)
     length: Tensor = torch.linalg.vector_norm(delta, dim=1)
@@ -41,7 +49,7 @@ def distance(x: Tensor, origin: Tensor, norm: Norm) -> Tensor:
 
 def within(x: Tensor, origin: Tensor, norm: Norm, epsilon: float | None, domain: Domain) -> Tensor:
     """Return (b,) bool: x is in the domain and within epsilon of origin, up to rounding error."""
-    inside = (flat(x).amin(1) >= domain.low) & (flat(x).amax(1) <= domain.high)
+    inside = (values(x).amin(1) >= domain.low) & (values(x).amax(1) <= domain.high)
     if epsilon is None:
         return inside
     return inside & (distance(x, origin, norm) <= _reach(norm, epsilon, domain))
@@ -49,8 +57,8 @@ def within(x: Tensor, origin: Tensor, norm: Norm, epsilon: float | None, domain:
 
 def _reach(norm: Norm, epsilon: float, domain: Domain) -> float:
     """Return the largest distance that float32 may make of epsilon."""
-    values = 1 if norm == "linf" else math.sqrt(domain.size)
-    return epsilon * (1 + _SLACK) + _slack(domain) * values
+    spread = 1 if norm == "linf" else math.sqrt(domain.size)
+    return epsilon * (1 + _SLACK) + _slack(domain) * spread
 
 
 def _slack(domain: Domain) -> float:
@@ -76,7 +84,7 @@ def project(x: Tensor, origin: Tensor, norm: Norm, epsilon: float, domain: Domai
         x.sub_(origin).clamp_(-epsilon, epsilon).add_(origin)
     else:
         x.sub_(origin)
-        length = torch.linalg.vector_norm(flat(x), dim=1).clamp_min_(_TINY)
+        length = torch.linalg.vector_norm(values(x), dim=1).clamp_min_(_TINY)
         x.mul_(per_job((epsilon / length).clamp_max_(1.0), x)).add_(origin)
     return x.clamp_(domain.low, domain.high)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from casemate.errors import UsageError
-from casemate.inference.norms import flat, per_job
+from casemate.inference.norms import per_job, values
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
 if TYPE_CHECKING:
@@ -77,5 +77,5 @@ def ascent_direction(gradient: Tensor, norm: Norm) -> Tensor:
         return gradient.sign()
     # scale by the largest entry first: squares of tiny gradients underflow in float32
     smallest = torch.finfo(gradient.dtype).tiny
-    scaled = gradient / per_job(flat(gradient).abs().amax(1).clamp_min_(smallest), gradient)
-    return scaled.div_(per_job(flat(scaled).norm(dim=1).clamp_min_(_TINY), scaled))
+    scaled = gradient / per_job(values(gradient).abs().amax(1).clamp_min_(smallest), gradient)
+    return scaled.div_(per_job(values(scaled).norm(dim=1).clamp_min_(_TINY), scaled))

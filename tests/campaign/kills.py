@@ -16,24 +16,39 @@ from pathlib import Path
 # not used here: the processes that are forked need not import them then
 import sklearn.datasets  # noqa: F401
 import torch
+import torch._dynamo  # optimizers ask for it
 
-import casemate.campaign.run
 import casemate.inference.evaluate
 import casemate.models.load
-import casemate.report.html
 import casemate.training.loop  # noqa: F401
-from casemate.cli.main import main
+from casemate.campaign.assemble import Replay
+from casemate.campaign.plan import make_plan
+from casemate.campaign.run import run_plan
+from casemate.campaign.store import Store
+from casemate.cli.session import open_session
 
 _KILLS = 7
 
 
-def run(spec: str, store: Path) -> int:
-    """Start `casemate run` in a process of its own; return its id."""
+def run(spec: str, folder: Path) -> int:
+    """Start a campaign in a process of its own; return its id."""
     child = os.fork()
     if child == 0:
-        torch.set_num_threads(1)
-        os._exit(main(["run", spec, "--store", str(store), "--quiet"]))
+        code = 99
+        try:
+            code = whole_campaign(spec, folder)
+        finally:
+            os._exit(code)
     return child
+
+
+def whole_campaign(spec: str, folder: Path) -> int:
+    """Run a campaign; return its exit code."""
+    torch.set_num_threads(1)
+    session = open_session(spec, size=None, device="cpu", batch_size=64)
+    with Store(folder, write=True) as store:
+        plan = make_plan(session.spec, session.problems, session.gates, store)
+        return run_plan(plan, store, session.gates, replay=Replay(source=spec)).exit_code
 
 
 def finish(child: int) -> None:

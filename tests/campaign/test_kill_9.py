@@ -13,12 +13,12 @@ SPEC = """
 casemate: 1
 name: killed
 data: {source: digits}
-model: {architecture: lenet, recipe: {epochs: 4, learning_rate: 0.05, batch_size: 32}}
-defaults: {samples: 40}
+model: {architecture: lenet, recipe: {epochs: 2, learning_rate: 0.05, batch_size: 64}}
+defaults: {samples: 20}
 trials:
-  - attack: {name: pgd, epsilon: [1/16, 2/16, 3/16], steps: 10, restarts: 2}
-  - attack: {name: lbfgs, searches: 3, iterations: 10}
-  - attack: {name: pgd, epsilon: 2/16, steps: 10}
+  - attack: {name: pgd, epsilon: [1/16, 2/16, 3/16], steps: 5, restarts: 2}
+  - attack: {name: lbfgs, searches: 2, iterations: 5}
+  - attack: {name: pgd, epsilon: 2/16, steps: 5}
     defense: {name: median}
     attacker: [after, before, aware]
 """

@@ -112,7 +112,6 @@ def test_a_trial_is_named_by_number_or_key(audit):
         ("to: high", "to: 7", "class 7 is not in 0..1"),
         ("data.npz", "none.npz", "none.npz"),
         ("audited:make", "audited:mak", "audited"),
-        ("pgd, epsilon: 0.25, steps: 5", "uniform-noise, epsilon: 0.25", "not for integrity"),
         ("attack.epsilon: 0.1", "attack: lbfgs", "the rule checks nothing"),
         ('factory: "audited:make"', 'function: "audited:decide", outputs: labels', "gradients"),
         ('{factory: "audited:make"}', "{architecture: lenet}", "lenet takes images"),
@@ -124,6 +123,18 @@ def test_what_does_not_fit_data_or_model_is_found_before_anything_runs(audit, ol
         audit.plan()
     assert expected in str(caught.value)
     assert str(audit.path) in str(caught.value)
+
+
+def test_an_attack_is_not_used_for_what_it_does_not_declare(audit, monkeypatch):
+    from dataclasses import replace
+
+    from casemate.inference.attacks.pgd import PGD
+    from casemate.threats import Goal
+
+    untargeted = replace(PGD.threat, goals=(Goal.INTEGRITY_UNTARGETED,))
+    monkeypatch.setattr(PGD, "threat", untargeted)
+    with pytest.raises(UsageError, match="pgd is for integrity, untargeted, not for integrity, t"):
+        audit.plan()
 
 
 def test_problems_of_all_kinds_come_together(audit):

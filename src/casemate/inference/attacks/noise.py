@@ -23,7 +23,8 @@ __all__ = ["GaussianNoise", "UniformNoise"]
 _BLIND = ThreatModel(
     threat="evasion-black-box",
     stage=Stage.INFERENCE,
-    goals=(Goal.INTEGRITY_UNTARGETED,),
+    # a control for both: how often noise happens to reach a goal is what an attack is read against
+    goals=(Goal.INTEGRITY_UNTARGETED, Goal.INTEGRITY_TARGETED),
     access=Access.LABELS,
     knowledge=Knowledge.BLACK_BOX,
     budget="noise of at most epsilon in the norm, in the domain's units, and a number of draws",

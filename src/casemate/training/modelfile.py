@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
@@ -15,7 +16,6 @@ from casemate.identity import key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -25,7 +25,9 @@ _HEADER = "casemate.model"
 _CONTENT = "casemate.content"
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> None:
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: dict[str, Any]
+) -> None:
     """Write a file that is either complete or not there.
 
     Args:
@@ -36,6 +38,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> 
     Raises:
         StoreError: If the file cannot be written.
     """
+    path = Path(path)
     text = json.dumps(header, sort_keys=True)
     metadata = {_HEADER: text, _CONTENT: _content(tensors, text)}
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -51,12 +54,13 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> 
         ) from error
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and header of a file that `write` wrote.
 
     Raises:
         UsageError: If the file is missing, damaged, or another kind of file.
     """
+    path = Path(path)
     if not path.is_file():
         raise UsageError(f"{path} does not exist; give a model file that Casemate saved")
     try:

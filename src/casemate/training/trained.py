@@ -22,7 +22,7 @@ from casemate.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    from os import PathLike
 
     from torch import Tensor, nn
 
@@ -131,7 +131,7 @@ class TrainedModel:
             device=device,
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Write one safetensors file with all of this in it, all or nothing.
 
         Raises:
@@ -146,7 +146,7 @@ class TrainedModel:
         modelfile.write(path, self.weights, canonical(header))
 
     @classmethod
-    def load(cls, path: Path) -> TrainedModel:
+    def load(cls, path: str | PathLike[str]) -> TrainedModel:
         """Read a file that `save` wrote.
 
         Raises:

@@ -123,15 +123,13 @@ class TrialProgressed:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFinished:
-    """A trial has evidence, which is in the store.
+    """A trial that ran has evidence, which is in the store now; the policy has not judged it yet.
 
     Attributes:
         record: All of it.
-        cached: Whether the evidence was there already.
     """
 
     record: TrialRecord
-    cached: bool
 
 
 @dataclass(frozen=True, kw_only=True)

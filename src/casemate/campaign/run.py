@@ -156,7 +156,7 @@ class _Run:
         seconds = time.perf_counter() - clock
         store.put_evidence(key, evidence, seconds)
         record = TrialRecord(**entry, status="finished", seconds=seconds, evidence=evidence)
-        self.tell(TrialFinished(record=record, cached=False))
+        self.tell(TrialFinished(record=record))
         return True
 
     def model(self, planned: Planned) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from casemate.errors import UsageError
 from casemate.identity import key
@@ -70,10 +70,8 @@ class Options:
         seed: Seed of all random draws of the trial, and of the training of its model.
     """
 
-    DEFAULT_SAMPLES: ClassVar[int] = 100
-
     attacker: Literal["after", "before", "aware"] = "aware"
-    samples: int = DEFAULT_SAMPLES
+    samples: int = 100
     early_stop: bool = True
     round: bool = False
     seed: int = 0

@@ -146,7 +146,7 @@ def read_spec(
             problems=problems,
         )
     rules = read_rules(frame.policy, problems)
-    _check_sizes(frame, document, problems)
+    _check_sizes(frame, problems)
     return (
         Spec(
             name=frame.name,
@@ -207,7 +207,7 @@ def _over(
     return merge(below, value, origins=origins, at=at, base_at=below_at)
 
 
-def _check_sizes(frame: SpecFile, document: Document, problems: Problems) -> None:
+def _check_sizes(frame: SpecFile, problems: Problems) -> None:
     """A size may change what the campaign may say, but not its name or its sizes."""
     changeable = SpecFile.model_fields.keys() - {"casemate", "name", "sizes"}
     for size, section in frame.sizes.items():
@@ -215,7 +215,6 @@ def _check_sizes(frame: SpecFile, document: Document, problems: Problems) -> Non
             if key not in changeable:
                 hint = did_you_mean(str(key), changeable)
                 problems.add(("sizes", size, key), f'a size cannot change "{key}".{hint}')
-    del document
 
 
 def check_spec(spec: Spec | None, problems: Problems) -> Spec:

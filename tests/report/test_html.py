@@ -276,7 +276,7 @@ def test_the_longest_and_most_hostile_campaign_fits(read):
             threat=wide,
             verdict=Verdict.FAIL,
         )
-        for i in range(1, 41)
+        for i in range(1, 26)
     ]
     record = record_of(failed)
     record = replace(

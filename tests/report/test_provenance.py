@@ -43,3 +43,11 @@ def test_unknown_entries_are_kept():
         ("Wall time", (("", "1\u00a0min 1\u00a0s"),)),
         ("cluster", (("nodes", "3"),)),
     )
+
+
+def test_what_is_said_of_a_model_is_kept_apart_from_its_recipe():
+    (model,) = provenance.models(demo_record())
+    assert dict(model.rows)["parameters"] == "1184139"
+    assert dict(model.rows)["accuracy"].startswith("96.7")
+    assert dict(model.details)["recipe.learning_rate"] == "0.05"
+    assert model.classes[4] == "stop"

@@ -73,10 +73,12 @@ def budget(epsilon: float | None) -> str:
     """Return an epsilon as it is usually written: "8/255" for gray levels, else a number."""
     if epsilon is None:
         return NOTHING
+    if math.isclose(epsilon, round(epsilon, 2), rel_tol=1e-9):  # 0.2 is 51/255 by accident
+        return f"{epsilon:.4g}"
     levels = epsilon * _GRAY_LEVELS
     nearest = round(levels)
     if 1 <= nearest <= _GRAY_LEVELS and math.isclose(levels, nearest, rel_tol=1e-6):
-        return "1" if nearest == _GRAY_LEVELS else f"{nearest}/{_GRAY_LEVELS}"
+        return f"{nearest}/{_GRAY_LEVELS}"
     return f"{epsilon:.4g}"
 
 

@@ -94,6 +94,7 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
         "comparisons": comparisons(facts),
         "flagged": raised,
         "silent": checks.silent(raised),
+        "models": provenance.models(record),
         "provenance": provenance.provenance(record),
         "spent": provenance.spent(facts),
         "policy": provenance.as_yaml(record.spec["policy"]) if record.spec.get("policy") else "",

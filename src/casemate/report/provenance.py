@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from casemate.report import formats
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from casemate.campaign.record import CampaignRecord
     from casemate.report.facts import Facts
 
-__all__ = ["as_yaml", "flat", "provenance", "spent"]
+__all__ = ["ModelFacts", "as_yaml", "flat", "models", "provenance", "spent"]
 
 _LONGEST = 300
 _MEASUREMENT = frozenset({"name", "value", "n", "low", "high"})
@@ -42,6 +42,39 @@ def provenance(record: CampaignRecord) -> tuple[tuple[str, tuple[tuple[str, str]
         if name == "seconds" and isinstance(value, (int, float)):
             value = formats.duration(value)
         found.append((_TITLES.get(name, name), tuple(flat(value))))
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """A model under test as the report speaks of it.
+
+    Attributes:
+        name: Its name; untrusted text, as all that follows.
+        classes: Class names by label.
+        rows: (name, value) of what is said of it directly.
+        details: (dotted name, value) of nested settings, such as its recipe.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+    details: tuple[tuple[str, str], ...]
+
+
+def models(record: CampaignRecord) -> tuple[ModelFacts, ...]:
+    """Return the models under test."""
+    found = []
+    for model in record.models:
+        rows = flat({k: v for k, v in model.items() if k != "classes"})
+        found.append(
+            ModelFacts(
+                name=str(model.get("name", "unnamed")),
+                classes=tuple(str(c) for c in model.get("classes") or ()),
+                rows=tuple(row for row in rows if row[0] in model),
+                details=tuple(row for row in rows if row[0] not in model),
+            )
+        )
     return tuple(found)
 
 

@@ -39,7 +39,7 @@ class Summary:
         worst: The attack with the highest success rate, or None if none was measured; no control.
         control: The control with the highest success rate, or None.
         states: Trials by state.
-        tested: Threats with at least one finished trial.
+        tested: Threats with at least one finished trial that is no control.
         threats: Threats of the taxonomy, and those it does not know.
         unhealthy: Finished trials with a flag that makes low success worthless.
     """
@@ -62,7 +62,6 @@ def summary(record: CampaignRecord, facts: Sequence[Facts], rows: Sequence[Row])
     headline, state = ("Measured, not judged", State.MEASURED)
     if record.verdict is not None:
         headline, state = _HEADLINES[record.verdict]
-    cells = [[c.state for c in row.cells if c.state is not None] for row in rows]
     return Summary(
         headline=headline,
         state=state,
@@ -70,7 +69,7 @@ def summary(record: CampaignRecord, facts: Sequence[Facts], rows: Sequence[Row])
         worst=_worst([f for f in facts if not f.threat.control]),
         control=_worst([f for f in facts if f.threat.control]),
         states=states,
-        tested=sum(any(s is not State.NOT_RUN for s in row) for row in cells),
+        tested=len({f.threat.id for f in facts if f.trial.evidence and not f.threat.control}),
         threats=len(rows),
         unhealthy=sum(bool(f.trial.evidence and f.trial.evidence.failed) for f in facts),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from casemate.report.formats import plural
+
 __all__ = ["LADDER", "MAX_BYTES", "Limits", "next_rung"]
 
 MAX_BYTES = 5_000_000
@@ -32,14 +34,14 @@ class Limits:
         """Return what was cut against the fullest report, in words; empty for that one."""
         full = LADDER[0]
         words = {
-            "examples": "{} samples a gallery",
-            "findings": "{} findings in full",
-            "rows": "{} rows a table",
-            "figures": "{} trials with every measurement",
-            "text": "{} characters of a long text",
+            "examples": ("sample", " a gallery"),
+            "findings": ("finding", " in full"),
+            "rows": ("row", " a table"),
+            "figures": ("trial", " with every measurement"),
+            "text": ("character", " of a long text"),
         }
         return ", ".join(
-            words[f.name].format(f"{getattr(self, f.name):,}")
+            plural(getattr(self, f.name), words[f.name][0]) + words[f.name][1]
             for f in fields(self)
             if getattr(self, f.name) < getattr(full, f.name)
         )

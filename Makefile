@@ -36,7 +36,7 @@ format: $(VENV)/.casemate-lint  ## format the code and mend what can be mended b
 bench-env: $(BENCH_VENV)/.casemate-bench  ## create another with the peers to compare with
 
 bench: $(BENCH_VENV)/.casemate-bench  ## run the side-by-side benchmark
-	$(BENCH_VENV)/bin/python benchmarks/evasion.py
+	$(BENCH_VENV)/bin/python -m benchmarks.evasion
 
 clean:  ## remove environments and caches; results stay
 	rm -rf $(VENV) $(BENCH_VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -22,6 +22,7 @@ from casemate.campaign.assemble import Replay
 from casemate.campaign.document import parse_document
 from casemate.campaign.events import TrialStarted
 from casemate.campaign.gates import Gates
+from casemate.campaign.model_entry import make_entry
 from casemate.campaign.plan import make_plan
 from casemate.campaign.run import run_plan
 from casemate.campaign.spec import read_spec
@@ -94,7 +95,7 @@ def _overhead() -> dict[str, Any]:
             plan = _plan(text, gates, store)
             first = plan.trials[0].trial
             target = gates.target(first, store, lambda _event: None)
-            gates.describe(first, store, lambda _event: None)
+            make_entry(first, gates, store, lambda _event: None)
             watch = _Watch(plan, gates, target)
             run_plan(plan, store, gates, replay=Replay(source="benchmark.yaml"), listeners=[watch])
             differences += watch.differences[1:]  # the first warms up

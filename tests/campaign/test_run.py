@@ -41,6 +41,13 @@ def test_the_closed_form_comes_out(audit):
     assert record.trials[2].settings["goal"] == {"from": "low", "to": "high"}
 
 
+def test_the_declared_accuracy_does_not_pass_for_the_measured_one(audit):
+    audit.rewrite('"audited:make"', '"audited:make", accuracy: 0.5')
+    (model,) = audit.run().models
+    assert model["accuracy"]["value"] == 1.0
+    assert model["declared accuracy"] == 0.5
+
+
 def test_a_violated_policy_is_a_finding_worst_first(audit):
     audit.rewrite("{attack.epsilon: 0.1}", "{attack: [fgsm, pgd]}")
     record = audit.run()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from casemate import registry
 from casemate.campaign.fieldtypes import field_types, list_depth
-from casemate.campaign.plugins import TAGS, short
+from casemate.campaign.plugins import TAGS
+from casemate.campaign.refusals import short
 from casemate.campaign.sections import USER_MODELS
 from casemate.errors import UsageError
 

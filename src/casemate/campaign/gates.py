@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from casemate.campaign.events import ModelMeasuring, ModelReady, ModelTraining
+from casemate.campaign.events import ModelReady, ModelTraining
 from casemate.campaign.sections import plain_model
 from casemate.errors import UsageError
-from casemate.identity import key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,45 +179,6 @@ class Gates:
                 device=self.device,
             )
         return self._given[name]
-
-    def describe(self, trial: Trial, store: Store, tell: Listener) -> dict[str, Any]:
-        """Return the report's entry of a trial's model; its accuracy is measured once and kept."""
-        name = key("model entry", self.model_key(trial), self.data(trial.data, "test").digest)
-        known = store.value(name)
-        if known is None:
-            known = self._described(trial, store, tell)
-            store.put_value(name, known)
-        entry: dict[str, Any] = known
-        return entry
-
-    def described(self, trial: Trial, store: Store) -> dict[str, Any] | None:
-        """Return the report's entry of a trial's model if it is in the store."""
-        name = key("model entry", self.model_key(trial), self.data(trial.data, "test").digest)
-        entry: dict[str, Any] | None = store.value(name)
-        return entry
-
-    def _described(self, trial: Trial, store: Store, tell: Listener) -> dict[str, Any]:
-        from dataclasses import asdict  # noqa: PLC0415 - only here
-
-        from casemate.models.accuracy import accuracy  # noqa: PLC0415 - imports torch
-
-        target, test = self.target(trial, store, tell), self.data(trial.data, "test")
-        words = plain_model(trial.model)
-        tell(ModelMeasuring(model=words, done=0, total=len(test)))
-        measured = accuracy(target, test, batch_size=self.batch_size)
-        tell(ModelMeasuring(model=words, done=len(test), total=len(test)))
-        return {
-            "digest": self.model_key(trial),
-            "name": words,
-            "data": test.name,
-            "classes": list(target.classes),
-            "outputs": target.outputs,
-            "parameters": sum(p.numel() for m in target.modules for p in m.parameters()) or None,
-            "accuracy": asdict(measured),
-            **({"notes": list(target.notes)} if target.notes else {}),
-            **({"seed": trial.options.seed} if trial.model.architecture else {}),
-            **{k: v for k, v in trial.model.settings.items() if v is not None},
-        }
 
     # -- inference ------------------------------------------------------------------------------
 

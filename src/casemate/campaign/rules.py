@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from casemate.campaign.document import Document, Problems
 from casemate.campaign.numbers import Number, parse_number
-from casemate.campaign.plugins import sentences
+from casemate.campaign.refusals import sentences
 from casemate.errors import did_you_mean
 
 if TYPE_CHECKING:

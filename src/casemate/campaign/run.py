@@ -21,6 +21,7 @@ from casemate.campaign.events import (
     TrialProgressed,
     TrialStarted,
 )
+from casemate.campaign.model_entry import make_entry, stored_entry
 from casemate.campaign.provenance import hardware, versions
 from casemate.campaign.record import TrialRecord
 from casemate.campaign.words import title
@@ -166,7 +167,7 @@ class _Run:
             raise self.broken[model]
         try:
             self.gates.target(planned.trial, self.store, self.tell)
-            self.gates.describe(planned.trial, self.store, self.tell)
+            make_entry(planned.trial, self.gates, self.store, self.tell)
         except StoreError:
             raise
         except Exception as error:
@@ -177,7 +178,7 @@ class _Run:
         """Return an entry for each model that is known."""
         first = {p.identity["model"]: p for p in reversed(self.plan.trials)}
         distinct = dict.fromkeys(p.identity["model"] for p in self.plan.trials)
-        entries = (self.gates.described(first[model].trial, self.store) for model in distinct)
+        entries = (stored_entry(first[model].trial, self.gates, self.store) for model in distinct)
         return [entry for entry in entries if entry is not None]
 
     def hashes(self) -> dict[str, Any]:

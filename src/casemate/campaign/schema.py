@@ -6,7 +6,8 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from casemate import registry
-from casemate.campaign.plugins import TAGS, docs, parameters
+from casemate.campaign.parameters import docs, parameters
+from casemate.campaign.plugins import TAGS
 from casemate.campaign.rules import RuleFile
 from casemate.campaign.sections import USER_MODELS, Goal, Options
 from casemate.campaign.spec import SpecFile

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from casemate.campaign.document import Document, Problems, merge
 from casemate.campaign.numbers import Integer  # noqa: TC001 - pydantic reads the annotation
-from casemate.campaign.plugins import TAGS, sentences
+from casemate.campaign.plugins import TAGS
+from casemate.campaign.refusals import sentences
 from casemate.campaign.rules import Rule, read_rules
 from casemate.campaign.sections import USER_MODELS
 from casemate.campaign.trials import Trial, expand_trial

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from casemate.campaign.database import FILE
 from casemate.errors import StoreError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _of_database(store: Path, error: sqlite3.Error) -> str:
         return f"another process is writing to the store {store}; wait or name another with --store"
     if "not a database" in text or "malformed" in text:
         return (
-            f"the store {store} is damaged ({text}); move {store / 'casemate.sqlite'} away to "
+            f"the store {store} is damaged ({text}); move {store / FILE} away to "
             "start afresh, or put back a copy of it"
         )
     return f"the store {store} cannot be used ({text}); mend that or name another with --store"

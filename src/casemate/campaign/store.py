@@ -8,10 +8,10 @@ time and any number of readers.
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.database import FILE, open_database
 from casemate.campaign.encoding import (
     decode_arrays,
     decode_evidence,
@@ -24,6 +24,7 @@ from casemate.campaign.storage_errors import explained
 from casemate.errors import StoreError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterable
     from pathlib import Path
     from types import TracebackType
@@ -34,24 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Store", "StoredTrial"]
 
-VERSION = 1
-"""Version of the tables; a store of another version is refused, never changed."""
-
-_APPLICATION = 0x43534D54  # "CSMT", in the file's header
 _INLINE = 64 * 1024  # bytes: smaller arrays are faster in the database than in files of their own
-
-_TABLES = """
-CREATE TABLE trials (
-    key TEXT PRIMARY KEY, seconds REAL NOT NULL, evidence TEXT, arrays BLOB, object TEXT,
-    error TEXT, traceback TEXT
-) WITHOUT ROWID;
-CREATE TABLE cached (name TEXT PRIMARY KEY, content BLOB, object TEXT) WITHOUT ROWID;
-CREATE TABLE runs (
-    campaign TEXT, number INTEGER, key TEXT NOT NULL, identity TEXT NOT NULL,
-    PRIMARY KEY (campaign, number)
-) WITHOUT ROWID;
-CREATE TABLE campaigns (name TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +85,7 @@ class Store:
     @classmethod
     def reader(cls, folder: Path) -> Store | None:
         """Return the store opened for reading, or None if there is none yet."""
-        if not (folder / "casemate.sqlite").exists():
+        if not (folder / FILE).exists():
             return None
         store = cls(folder, write=False)
         return store if store._database is not None else None
@@ -243,38 +227,9 @@ class Store:
         return self._database
 
     def _open(self, *, write: bool) -> None:
-        file = self.folder / "casemate.sqlite"
-        self._database = sqlite3.connect(file, timeout=10) if write else _reading(file)
-        database = self._database
-        application = database.execute("PRAGMA application_id").fetchone()[0]
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
-            # new, or a writer was killed before it made the tables
-            if write:
-                self._create()
-            else:
-                self.close()
-            return
-        if application != _APPLICATION:
-            raise StoreError(f"{file} is not a store of Casemate; name another folder with --store")
-        if version != VERSION:
-            raise StoreError(
-                f"the store {self.folder} has version {version}, but this Casemate reads "
-                f"{VERSION}; name another with --store or use the version that wrote it"
-            )
+        self._database = open_database(self.folder, write=write)
         if write:
-            self._tune()
             self._objects.clean()
-
-    def _tune(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        # the log survives kill -9 without an fsync a commit; a power cut may cost a few trials
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-
-    def _create(self) -> None:
-        self._tune()
-        pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
-        self._connection.executescript(f"BEGIN; {pragmas} {_TABLES} COMMIT;")
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
         with explained(self.folder):
@@ -300,18 +255,3 @@ class Store:
     def _cached(self, name: str) -> bytes | None:
         rows = self._rows("SELECT content, object FROM cached WHERE name = ?", name)
         return self._content(*rows[0]) if rows else None
-
-
-def _reading(file: Path) -> sqlite3.Connection:
-    """Return a connection that changes nothing, also where the folder cannot be written."""
-    address = file.resolve().as_uri()
-    database = sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=10)
-    try:
-        database.execute("SELECT 1 FROM sqlite_master")
-    except sqlite3.OperationalError:
-        database.close()
-        if file.with_name(f"{file.name}-wal").exists():
-            raise
-        # the index of the log cannot be made there; without a log it is not needed either
-        database = sqlite3.connect(f"{address}?immutable=1", uri=True)
-    return database

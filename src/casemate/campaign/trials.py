@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from casemate.campaign.expand import Variant, expand_model, expand_plugin, expand_values, product
 from casemate.campaign.fieldtypes import field_types
-from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct, sentences
+from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct
+from casemate.campaign.refusals import sentences
 from casemate.campaign.sections import USER_MODELS, Goal, ModelChoice, Options
 from casemate.errors import UsageError, did_you_mean
 from casemate.identity import canonical

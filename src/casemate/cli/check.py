@@ -10,8 +10,8 @@ from casemate.cli.options import DEFAULT_STORE, Device, Size, SpecArgument, Stor
 from casemate.errors import CasemateError, ExitCode
 
 if TYPE_CHECKING:
+    from casemate.campaign.drafts import Draft
     from casemate.campaign.gates import Gates
-    from casemate.campaign.plan import Draft
     from casemate.campaign.store import Store
 
 __all__ = ["check"]
@@ -31,7 +31,7 @@ def check(
     The specification, the data and each model are examined before anything is attacked. Exit code
     2 if something is wrong, 0 if all is well or there are only warnings.
     """
-    from casemate.campaign.plan import make_drafts  # noqa: PLC0415 - keeps --help fast
+    from casemate.campaign.drafts import make_drafts  # noqa: PLC0415 - keeps --help fast
     from casemate.campaign.store import Store  # noqa: PLC0415 - as above
     from casemate.cli.console import complain, say  # noqa: PLC0415 - as above
     from casemate.cli.progress import downloads  # noqa: PLC0415 - as above

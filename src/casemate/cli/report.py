@@ -74,6 +74,7 @@ def _stored(name: str, store: Store) -> Frame:
 
 def _planned(source: str, store: Store, *, size: str | None, folder: Path, device: str) -> Frame:
     from casemate.campaign.assemble import frame_of, stored_frame  # noqa: PLC0415 - as above
+    from casemate.campaign.model_entry import stored_entry  # noqa: PLC0415 - as above
     from casemate.campaign.plan import make_plan  # noqa: PLC0415 - as above
     from casemate.cli.session import open_session, replay_of  # noqa: PLC0415 - as above
 
@@ -81,7 +82,7 @@ def _planned(source: str, store: Store, *, size: str | None, folder: Path, devic
     plan = make_plan(session.spec, session.problems, session.gates, store)
     last = stored_frame(store, plan.spec.name)
     found = {p.identity["model"]: p.trial for p in reversed(plan.trials)}
-    entries = (session.gates.described(trial, store) for trial in found.values())
+    entries = (stored_entry(trial, session.gates, store) for trial in found.values())
     return frame_of(
         plan,
         replay=replay_of(source, size=size, store=folder, device=device),

@@ -1,0 +1,166 @@
+"""Trials resolved against their data and models: everything that can be checked before a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from casemate.campaign.rules import matched
+from casemate.errors import CasemateError, UsageError
+from casemate.identity import key
+
+if TYPE_CHECKING:
+    from casemate.campaign.document import Problems
+    from casemate.campaign.gates import Gates
+    from casemate.campaign.spec import Spec
+    from casemate.campaign.trials import Trial
+    from casemate.inference.evaluate import Cost
+
+__all__ = ["Draft", "make_drafts"]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A trial resolved against its data and model; attributes as in `Planned`."""
+
+    trial: Trial
+    key: str
+    identity: dict[str, Any]
+    settings: dict[str, Any]
+    n: int
+    cost: Cost
+
+
+def make_drafts(spec: Spec | None, problems: Problems, gates: Gates) -> list[Draft]:
+    """Return all trials that are sound; what is wrong with the others goes to `problems`."""
+    if spec is None:
+        return []
+    checker = _Checker(gates, problems)
+    drafts = [draft for trial in spec.trials if (draft := checker.draft(trial))]
+    if len(drafts) == len(spec.trials):
+        matched(spec.rules, [d.settings for d in drafts], problems)
+    return drafts
+
+
+class _Checker:
+    """Resolves trials against data and models; what is wrong is noted once and not tried again."""
+
+    def __init__(self, gates: Gates, problems: Problems) -> None:
+        self._gates = gates
+        self._problems = problems
+        self._sound: dict[tuple[str, ...], bool] = {}
+
+    def draft(self, trial: Trial) -> Draft | None:
+        """Return the trial with key and cost, or None if something is wrong with it."""
+        data, model, attack = trial.data.digest, trial.model.digest, trial.attack.digest
+        defense = trial.defense.digest if trial.defense else ""
+        goal = repr(trial.goal)
+        checks = (
+            ("data", (data,), self._check_data),
+            ("model", (data, model, str(trial.options.seed)), self._check_model),
+            ("goal", (data, goal), self._check_goal),
+            ("attack", (data, model, attack, str(trial.goal.to is None)), self._check_attack),
+            ("defense", (data, defense), self._check_defense),
+        )
+        sound = True
+        for section, name, check in checks:
+            if (section, *name) not in self._sound:
+                self._sound[(section, *name)] = self._passes(section, trial, check)
+            if not self._sound[(section, *name)]:
+                if section == "data":  # nothing else can be told without it
+                    return None
+                sound = False
+        return self._finish(trial) if sound else None
+
+    def _passes(self, section: str, trial: Trial, check: Any) -> bool:
+        try:
+            check(trial)
+        except CasemateError as error:
+            self._problems.add(trial.places.get(section, trial.path), str(error))
+            return False
+        return True
+
+    def _check_data(self, trial: Trial) -> None:
+        if not len(self._gates.data(trial.data, "test")):
+            raise UsageError("the test split is empty; give one with samples to attack")
+
+    def _check_model(self, trial: Trial) -> None:
+        self._gates.model_key(trial)
+
+    def _check_goal(self, trial: Trial) -> None:
+        start, end = self._gates.labels(trial)
+        if start is not None and start == end:
+            raise UsageError("from and to are the same class; the attacker wants another one")
+        if start is not None:
+            self._gates.samples(trial)  # refuses a class without samples
+
+    def _check_attack(self, trial: Trial) -> None:
+        from casemate.access import open_access  # noqa: PLC0415 - imports torch
+        from casemate.threats import Goal as Aim  # noqa: PLC0415 - as above
+
+        attack = trial.attack.value
+        wanted = Aim.INTEGRITY_UNTARGETED if trial.goal.to is None else Aim.INTEGRITY_TARGETED
+        if wanted not in attack.threat.goals:
+            can = " and ".join(g.value for g in attack.threat.goals)
+            raise UsageError(
+                f"{trial.attack.name} is for {can}, not for {wanted.value}; change the goal"
+            )
+        if hasattr(attack, "check"):
+            attack.check(self._gates.data(trial.data, "test").domain)
+        if trial.model.architecture is None and self._sound_model(trial):
+            given = self._gates.given(trial)
+            if given is not None:
+                open_access(attack.threat.access, given)
+
+    def _sound_model(self, trial: Trial) -> bool:
+        name = ("model", trial.data.digest, trial.model.digest, str(trial.options.seed))
+        return self._sound.get(name, False)
+
+    def _check_defense(self, trial: Trial) -> None:
+        if trial.defense is not None and hasattr(trial.defense.value, "check"):
+            trial.defense.value.check(self._gates.data(trial.data, "test").domain)
+
+    def _finish(self, trial: Trial) -> Draft:
+        gates, options = self._gates, trial.options
+        test = gates.data(trial.data, "test")
+        start, end = gates.labels(trial)
+        attacker = options.attacker if trial.defense is not None else None
+        defense = trial.defense
+        n = len(gates.samples(trial))
+        common = {
+            "attacker": attacker,
+            "samples": n,
+            "early_stop": options.early_stop,
+            "round": options.round,
+            "seed": options.seed,
+        }
+        model = gates.model_key(trial)
+        identity = {
+            "data": test.digest,
+            "model": model,
+            "attack": {"revision": trial.attack.revision, **trial.attack.settings},
+            "goal": {"from": start, "to": end},
+            "defense": None
+            if defense is None
+            else {"revision": defense.revision, **defense.settings},
+            **common,
+            "device": gates.device.partition(":")[0],
+        }
+        settings = {
+            "data": trial.data.settings,
+            "model": trial.model.settings,
+            "model_digest": model,
+            "attack": trial.attack.settings,
+            "goal": {
+                "from": None if start is None else test.classes[start],
+                "to": None if end is None else test.classes[end],
+            },
+            "defense": None if defense is None else defense.settings,
+            **common,
+        }
+        # the same as hashing all of `identity`, but a plugin's hash is at hand already
+        name = key(
+            "trial",
+            {**identity, "attack": trial.attack.digest, "defense": defense and defense.digest},
+        )
+        return Draft(trial, name, identity, settings, n, gates.cost(trial, n))

@@ -25,7 +25,7 @@ def test_it_says_what_changed(audit):
         plan, _ = audit.plan(store)
     assert [p.reason for p in plan.trials] == [
         "cached",
-        "changed: attack.epsilon 0.25 → 51/255",
+        "changed: attack.epsilon 0.25 → 0.2",
         "changed: attack.norm linf → l2, attack.steps 5 → 6",
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 __all__ = ["changed", "figure", "title"]
 
+_LEVELS = 255  # of an 8-bit pixel
 _HIDDEN = {"data", "model"}  # hashes, which tell people nothing
 
 
 def figure(value: Any) -> str:
     """Return a parameter as people write it: 0.03137... is 8/255."""
     if isinstance(value, float):
-        fraction = Fraction(value * 255).limit_denominator(2)
-        if value and abs(float(fraction) / 255 - value) < 1e-12 and fraction.denominator == 1:  # noqa: PLR2004 - rounding error
-            return f"{fraction.numerator}/255"
-        return f"{value:g}"
+        short, levels = f"{value:g}", round(value * _LEVELS)
+        is_level = levels != 0 and math.isclose(levels / _LEVELS, value, rel_tol=1e-12)
+        return f"{levels}/{_LEVELS}" if is_level and float(short) != value else short
     if value is None:
         return "none"
     return str(value)

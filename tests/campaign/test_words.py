@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from casemate.campaign.words import changed, figure, title
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(8 / 255, "8/255"), (0.2, "0.2"), (0.0, "0"), (1 / 3, "0.333333"), (None, "none"), (7, "7"), ("a", "a")],
+)  # fmt: skip
+def test_figures_read_as_people_write_them(value, text):
+    assert figure(value) == text
+
+
+def test_a_title_names_attack_goal_and_defense():
+    settings = {
+        "attack": {"name": "bim", "epsilon": 8 / 255, "steps": 3},
+        "goal": {"from": "Stop", "to": None},
+        "defense": {"name": "median", "window": 3},
+        "attacker": "aware",
+    }
+    assert title(settings) == "bim 8/255, Stop → any wrong class, median 3 (aware)"
+    bare = {"attack": {"name": "lbfgs"}, "goal": {"from": None, "to": None}, "defense": None}
+    assert title(bare) == "lbfgs"
+
+
+def test_changes_name_what_appeared_and_vanished():
+    before = {"attack": {"name": "a", "x": 1}, "defense": None, "data": "0f"}
+    now = {"attack": {"name": "a", "y": 2}, "defense": {"name": "m"}, "data": "1f"}
+    assert changed(before, now) == (
+        "attack.y absent → 2, defense.name absent → m, the data itself, attack.x 1 → absent, "
+        "defense none → absent"
+    )
+    assert changed(now, now) == ""

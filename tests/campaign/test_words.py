@@ -7,7 +7,10 @@ from casemate.campaign.words import changed, figure, title
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(8 / 255, "8/255"), (0.2, "0.2"), (0.0, "0"), (1 / 3, "0.333333"), (None, "none"), (7, "7"), ("a", "a")],
+    [
+        (8 / 255, "8/255"), (1 / 3, "85/255"), (1 / 7, "0.142857"), (0.2, "0.2"), (0.0, "0"),
+        (None, "none"), (7, "7"), ("a", "a"),
+    ],
 )  # fmt: skip
 def test_figures_read_as_people_write_them(value, text):
     assert figure(value) == text

@@ -88,10 +88,13 @@ def test_only_replays_what_the_record_says(casemate):
         replay = store.campaign("audit")["trials"][1]["replay"]
     words = shlex.split(replay)
     assert words[0] == "casemate"
+    whole = Path(".casemate/reports/audit.html").read_bytes()
     outcome = casemate(*words[1:], "-q")
     assert outcome.code == 0
     assert "fgsm 0.25" in outcome.out
     assert "pgd" not in outcome.out
+    assert Path(".casemate/reports/audit-trial-2.html").exists()
+    assert Path(".casemate/reports/audit.html").read_bytes() == whole
 
 
 def test_a_store_that_another_writes_to_is_one_sentence(casemate):

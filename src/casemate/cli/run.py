@@ -79,15 +79,29 @@ def run(  # noqa: PLR0917 - the options of the command line
                 )
             finally:
                 progress.close()
-    written = write_reports(record, store=store, report=report, json=json)
+    written = write_reports(record, store=store, report=report, json=json, part=only is not None)
     show_record(record, report=written, json=json and json.absolute())
     raise typer.Exit(record.exit_code)
 
 
 def write_reports(
-    record: CampaignRecord, *, store: Path, report: Path | None, json: Path | None
+    record: CampaignRecord,
+    *,
+    store: Path,
+    report: Path | None,
+    json: Path | None,
+    part: bool = False,
 ) -> Path:
-    """Write the HTML report, and JSON if asked for; return where the former is."""
+    """Write the HTML report, and JSON if asked for; return where the former is.
+
+    Args:
+        record: What to report.
+        store: Where the report goes if it is not said.
+        report: The HTML file.
+        json: The JSON file.
+        part: Whether the record holds one trial of its campaign only, whose report must not take
+            the place of the whole campaign's.
+    """
     from casemate.report import html  # noqa: PLC0415 - imports matplotlib
     from casemate.report import json as as_json  # noqa: PLC0415 - as above
 
@@ -98,6 +112,7 @@ def write_reports(
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", record.name).strip("-")[:60] or "campaign"
         folder = store / "reports"
         folder.mkdir(parents=True, exist_ok=True)
-        report = folder / f"{slug}.html"
+        trial = f"-trial-{record.trials[0].number}" if part else ""
+        report = folder / f"{slug}{trial}.html"
     html.write(record, report)
     return report.absolute()

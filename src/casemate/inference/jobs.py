@@ -92,6 +92,8 @@ class Stepper(Protocol):
         revision: Raised when the same parameters come to mean something else.
         minimizes: True if the attack looks for the smallest perturbation rather than for the
             best point within epsilon; such jobs run to their own end.
+
+    A class that is no attack but noise to read the others against also has `control = True`.
     """
 
     threat: ClassVar[ThreatModel]

@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-__all__ = ["CONTROLS", "Identifier", "ThreatFacts", "identifiers", "threat_facts"]
-
-CONTROLS = frozenset({"uniform-noise", "gaussian-noise"})
-"""Built-in attacks that are no attack: noise without direction, to read the others against."""
-
+__all__ = ["Identifier", "ThreatFacts", "identifiers", "threat_facts"]
 
 @dataclass(frozen=True, kw_only=True)
 class ThreatFacts:
@@ -81,7 +77,7 @@ def threat_facts(attack: str, threat: str) -> ThreatFacts:
         title=entry.title if entry else threat,
         stage=stage,
         model=model,
-        control=bool(getattr(cls, "control", attack in CONTROLS)),
+        control=bool(getattr(cls, "control", False)),
         minimizes=bool(getattr(cls, "minimizes", False)),
         epsilon=_default(cls, "epsilon", float),
         norm=_default(cls, "norm", str),

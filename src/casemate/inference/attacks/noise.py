@@ -40,6 +40,7 @@ class _Noise:
     threat: ClassVar[ThreatModel] = _BLIND
     revision: ClassVar[int] = 1
     minimizes: ClassVar[bool] = False
+    control: ClassVar[bool] = True  # says nothing on the threat; the others are read against it
     restarts: ClassVar[int] = 1
     gradient_asks: ClassVar[int] = 0
 

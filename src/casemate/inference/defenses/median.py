@@ -22,8 +22,9 @@ class Median:
     """Each pixel becomes the median of the square window around it, channel by channel.
 
     Xu, Evans and Qi, "Feature squeezing: detecting adversarial examples in deep neural networks",
-    NDSS 2018 (arXiv 1704.01155, local smoothing): borders are reflected. The median passes the gradient to the pixel it picked, so an attacker who knows the
-    filter can differentiate through it.
+    NDSS 2018 (arXiv 1704.01155, local smoothing): borders are reflected. The median passes the
+    gradient to the pixel it picked, so an attacker who knows the filter can differentiate through
+    it.
 
     Attributes:
         window: Side of the window in pixels, odd, 3 to 15.

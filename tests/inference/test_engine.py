@@ -304,6 +304,7 @@ def test_points_outside_epsilon_or_domain_do_not_count(low):
     found = craft(Cheat(low=low), target_of(module, data), data)
     assert not found.success.any()
     assert not found.noted.any()
+    assert (found.margin > 0).all()
     assert torch.equal(found.adversarial, data.batch(slice(None)))
     honest = craft(Cheat(epsilon=1.0), target_of(module, data), data)
     assert honest.success.any()
@@ -324,6 +325,8 @@ def test_a_model_that_breaks_down_is_not_fooled(broken, early_stop):
         found = craft(attack, target_of(system, data), data, early_stop=early_stop)
         bad = ~scores_of(system, found.adversarial).isfinite().all(1)
         assert not (found.success & bad).any()
+        if not isinstance(attack, UniformNoise):  # scores are seen
+            assert torch.equal(found.noted, found.success)
     found = craft(UniformNoise(epsilon=0.3), target_of(system, data), data)
     assert found.not_finite.all()
     assert not found.success.any()
@@ -354,9 +357,48 @@ def test_gradients_that_are_nan_in_places_do_not_stop_an_attack():
     x = data.batch(slice(None))
     x[:, 0, 0, 0] = 0.5
     data = data_of(x, scores_of(module, x).argmax(1), 2)
-    found = craft(BIM(epsilon=0.3), target_of(Rooted(module), data), data)
-    assert found.success.all()
-    assert found.not_finite.all()
+    for attack in (BIM(epsilon=0.3), BIM(epsilon=1.0, norm="l2"), LBFGS()):
+        found = craft(attack, target_of(Rooted(module), data), data)
+        assert found.success.all()
+        assert found.not_finite.all()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FarCheat(Cheat):
+    """The same in L2, where rounding does not bring a point back."""
+
+    norm: ClassVar[str] = "l2"
+
+
+def test_rounding_does_not_let_points_outside_epsilon_in():
+    module, data = linear_case(2)
+    levels = (data.batch(slice(None)) * 255).round().to(torch.uint8)
+    labels = scores_of(module, levels.float() / 255).argmax(1)
+    data = data_of(levels, labels, 2, step=1 / 255)
+    found = craft(FarCheat(), target_of(module, data), data, round_points=True)
+    assert not found.noted.any()
+    assert not found.success.any()
+    assert craft(FarCheat(epsilon=5.0), target_of(module, data), data).success.any()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quitter(Recorder):
+    """Its second restart gives up at once, so that it ends before the first."""
+
+    def tell(self, jobs, state, answer):
+        return (jobs.words[:, 1] == 1) | (jobs.age == 1)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 11, 22])
+def test_ties_between_restarts_go_to_the_first(batch):
+    """Where only labels are seen, all successes are equally good."""
+    module, data = curved_case()
+    wrong = data_of(data.batch(slice(None)), (data.targets + 1) % 3, 3)
+    attack = Quitter()
+    found = craft(attack, target_of(module, wrong), wrong, batch_size=batch, early_stop=False)
+    assert found.noted.all()
+    for position in range(len(wrong)):
+        assert torch.equal(found.adversarial[position], attack.seen[position, 0, 0])
 
 
 # -- the books -------------------------------------------------------------------------------------

@@ -289,6 +289,18 @@ def test_what_decides_the_examples_is_in_their_name(textured):
     assert len(cache) == len(others) + 2
 
 
+def test_examples_belong_to_one_model():
+    """Another model that reads the same samples correctly."""
+    module, data = linear_case(3, n=10)
+    cache = Cache()
+    first = evaluate(Setting(attack=BIM(epsilon=0.1)), target_of(module, data), data, cache=cache)
+    other = target_of(Wrapped(module, lambda z, _x: z * 2), data)
+    assert other.digest != target_of(module, data).digest
+    second = evaluate(Setting(attack=BIM(epsilon=0.1)), other, data, cache=cache)
+    assert first.samples["eligible"].tolist() == second.samples["eligible"].tolist()
+    assert len(cache) == 2
+
+
 def test_evidence_does_not_depend_on_the_batch():
     module, data = linear_case(3, n=23)
     target = target_of(module, data)

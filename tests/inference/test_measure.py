@@ -31,9 +31,9 @@ def case():
     """Six samples of three classes whose scores are their inputs."""
     clean = torch.tensor([[3, 1, 0], [0, 3, 1], [0, 1, 3], [3, 1, 0], [0, 3, 1], [3, 0, 1]]).float()
     attacked = torch.tensor(
-        [[1, 3, 0], [0, 3, 1], [0, 3, 1], [3, 1, 0], [NAN, 3, 1], [0, 1, 3]]
+        [[1, 3, 0], [0, 3, 1], [0, 3, 1], [1, 3, 0], [NAN, 3, 1], [0, 1, 3]]
     ).float()
-    labels = torch.tensor([0, 1, 2, 1, 1, 0])  # the fourth is wrong from the start
+    labels = torch.tensor([0, 1, 2, 1, 1, 0])  # the fourth is wrong from the start, and right after
     data = data_of(clean, labels, 3, low=0, high=4)
     return target_of(Fixed(), data), data, clean, attacked
 
@@ -58,7 +58,7 @@ def test_rows_untargeted(case):
     # the fifth broke the model down: neither fooled nor right
     assert table["success"].tolist() == [True, False, True, False, False, True]
     assert table["clean_label"].tolist() == [0, 1, 2, 0, 1, 0]
-    assert table["attacked_label"].tolist() == [1, 1, 1, 0, -1, 2]
+    assert table["attacked_label"].tolist() == [1, 1, 1, 1, -1, 2]
     assert table["goal"].tolist() == [-1] * 6
     assert "clean_goal_confidence" not in table
     p = math.exp(3) / (math.exp(3) + math.exp(1) + 1)
@@ -67,7 +67,7 @@ def test_rows_untargeted(case):
     assert table["clean_confidence"][3] == pytest.approx(p)
     assert table["clean_true_confidence"][3] == pytest.approx(p * math.exp(-2))
     assert table["clean_rank"].tolist() == [0, 0, 0, 1, 0, 0]
-    assert table["attacked_rank"].tolist() == [1, 0, 1, 1, 3, 2]
+    assert table["attacked_rank"].tolist() == [1, 0, 1, 0, 3, 2]
     np.testing.assert_allclose(table["linf"], 0.5)
     np.testing.assert_allclose(table["l2"], math.sqrt(0.75))
     assert np.isnan(table["ssim"]).all()

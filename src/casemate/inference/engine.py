@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["craft"]
 
+_OUTSIDE = torch.finfo(torch.float32).max  # no margin is worse than that of a point out of bounds
+
 
 def craft(
     attack: Stepper,
@@ -228,7 +230,7 @@ class _Run:
         attack = self.attack
         if not self.round_points:
             inside = within(points, jobs.origin, attack.norm, attack.epsilon, jobs.domain)
-            return points, hit & inside, lead
+            return points, hit & inside, torch.where(inside, lead, _OUTSIDE)
         some = hit.nonzero().squeeze(1)
         origin = jobs.origin[some]
         kept = round_to_step(points[some], origin, attack.norm, attack.epsilon, jobs.domain)

@@ -5,9 +5,8 @@ simple constraints", SIAM J. Control and Optimization 20, 1982; with L-BFGS in p
 in Kim, Sra and Dhillon, "Tackling box-constrained optimization via a new projected quasi-Newton
 approach", SIAM J. Scientific Computing 32, 2010): variables that sit at a bound with the gradient
 pushing outward are held, the L-BFGS step is taken in the free ones, and every trial point of the
-Armijo search is projected onto the box. Where a search fails half-way, the memory is forgotten and
-the gradient followed instead. All problems advance together; the caller evaluates `trial` and says
-value and gradient.
+Armijo search is projected onto the box. All problems advance together; the caller evaluates
+`trial` and says value and gradient.
 """
 
 from __future__ import annotations
@@ -104,34 +103,14 @@ def advance(
     shrink = (-promised / (2 * (rise - promised))).nan_to_num(_SHRINK[0]).clamp_(*_SHRINK)
     state["length"] = torch.where(accepted, 1.0, state["length"] * shrink)
 
-    forget = (state["tried"] == MAX_TRIALS // 2) & (state["kept"] > 0)
-    stuck = _aim(state, accepted, forget, low, high)
-    again = stuck & (state["kept"] > 0) & ~ended
-    if again.any():
-        stuck = _aim(state, again, again, low, high)
-    return ended | stuck | (state["iteration"] >= iterations) | (state["tried"] >= MAX_TRIALS)
-
-
-def _aim(state: State, turn: Tensor, forget: Tensor, low: float, high: float) -> Tensor:
-    """Set the next trial point; return (b,) bool of minimizations that it would not move.
-
-    Args:
-        state: Changed in place.
-        turn: (b,) bool, take a new direction.
-        forget: (b,) bool, drop the memory before, and start again from the full length.
-        low: Lower bound of every variable.
-        high: Upper bound.
-    """
-    state["kept"] = torch.where(forget, 0, state["kept"])
-    state["length"] = torch.where(forget, 1.0, state["length"])
-    turn = turn | forget
-    if turn.any():
+    if accepted.any():
         fresh = _direction(state, low, high)
-        state["direction"] = torch.where(turn[:, None], fresh, state["direction"])
+        state["direction"] = torch.where(accepted[:, None], fresh, state["direction"])
     step = state["length"][:, None] * state["direction"]
     following = (state["point"] + step).clamp_(low, high)
+    stuck = (following == state["point"]).all(1)
     state["trial"] = following.view_as(state["trial"])
-    return (following == state["point"]).all(1)
+    return ended | stuck | (state["iteration"] >= iterations) | (state["tried"] >= MAX_TRIALS)
 
 
 def _remember(state: State, which: Tensor, trial: Tensor, gradient: Tensor) -> None:

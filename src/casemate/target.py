@@ -225,13 +225,11 @@ class TorchTarget(Target):
 
     def behind(self, defense: FrontDefense) -> TorchTarget:
         """Return the same module with one more defense in front."""
-        from casemate.identity import key  # noqa: PLC0415 - only here
-
         return TorchTarget(
             self.module,
             domain=self.domain,
             classes=self.classes,
-            digest=key("behind", type(defense).__name__, defense, self.digest),
+            digest=_digest_behind(defense, self.digest),
             preprocessing=self.preprocessing,
             outputs=self.outputs,
             device=self.device,
@@ -291,18 +289,24 @@ class FunctionTarget(Target):
 
     def behind(self, defense: FrontDefense) -> FunctionTarget:
         """Return the same function with one more defense in front."""
-        from casemate.identity import key  # noqa: PLC0415 - only here
-
         return FunctionTarget(
             self.function,
             domain=self.domain,
             classes=self.classes,
-            digest=key("behind", type(defense).__name__, defense, self.digest),
+            digest=_digest_behind(defense, self.digest),
             preprocessing=self.preprocessing,
             outputs=self.outputs,
             front=(defense, *self.front),
             notes=self.notes,
         )
+
+
+def _digest_behind(defense: FrontDefense, digest: str) -> str:
+    from casemate.identity import key  # noqa: PLC0415 - only here
+
+    kind = type(defense)
+    # the same parameters may come to mean something else: the revision tells
+    return key("behind", kind.__name__, getattr(kind, "revision", 1), defense, digest)
 
 
 def _columns(out: Tensor, n: int, classes: int, outputs: Outputs) -> Tensor:

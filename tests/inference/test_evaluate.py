@@ -301,6 +301,15 @@ def test_examples_belong_to_one_model():
     assert len(cache) == 2
 
 
+def test_a_defense_of_another_revision_is_another_system():
+    module, data = linear_case(3, n=5)
+    target = target_of(module, data)
+    newer = type("NeighborhoodAverage", (NeighborhoodAverage,), {"revision": 2})(neighbors=8)
+    assert target.behind(AVERAGE).digest != target.behind(newer).digest
+    again = NeighborhoodAverage(neighbors=8)
+    assert target.behind(AVERAGE).digest == target.behind(again).digest
+
+
 def test_evidence_does_not_depend_on_the_batch():
     module, data = linear_case(3, n=23)
     target = target_of(module, data)

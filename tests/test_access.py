@@ -188,13 +188,17 @@ def test_what_a_target_cannot_give_is_denied():
     assert LabelAccess(black_box("labels")).labels(torch.rand(2, D)).labels.tolist() == [0, 0]
 
 
+def test_no_access_opens_nothing(target):
+    with pytest.raises(AccessDeniedError, match="declares access"):
+        open_access(Access.NONE, target)
+
+
 @pytest.mark.parametrize(
     ("level", "kind"),
     [
         (Access.GRADIENTS, GradientAccess),
         (Access.SCORES, ScoreAccess),
         (Access.LABELS, LabelAccess),
-        (Access.NONE, LabelAccess),
     ],
 )
 def test_a_level_opens_exactly_its_kind(target, level, kind):

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "campaign": (
         "data.dataset",
         "data.splits",
+        "guard",
         "models.accuracy",
         "models.architecture",
         "models.load",
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "inference": ("models", "data", "target", "access", "guard"),
     "training": ("models", "data", "target"),
-    "models": ("data", "target"),
+    "models": ("data", "target", "guard"),
     "target": ("data.domain",),
     "access": ("target", "data.domain"),
     "guard": ("target", "access", "data.domain"),

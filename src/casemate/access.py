@@ -177,4 +177,9 @@ def open_access(level: Access, target: Target, budget: Budget | None = None) -> 
         Access.SCORES: ScoreAccess,
         Access.LABELS: LabelAccess,
     }
-    return kinds.get(level, LabelAccess)(target, budget)
+    if level not in kinds:
+        raise AccessDeniedError(
+            f'the attack declares access "{level.value}", with which no point can be evaluated; '
+            f"declare one of {', '.join(k.value for k in kinds)} in its threat model"
+        )
+    return kinds[level](target, budget)

@@ -11,7 +11,23 @@ if TYPE_CHECKING:
 
     from casemate.stats import Measurement
 
-__all__ = ["Evidence", "HealthFlag", "Severity", "Verdict"]
+__all__ = ["MEASURES", "Evidence", "HealthFlag", "Severity", "Verdict"]
+
+MEASURES = {
+    "attack success rate": "1",
+    "clean accuracy": "1",
+    "accuracy under attack": "1",
+    "clean top-5 accuracy": "1",
+    "top-5 accuracy under attack": "1",
+    "confidence in true class, clean": "probability",
+    "confidence in true class, attacked": "probability",
+    "confidence in target class, clean": "probability",
+    "confidence in target class, attacked": "probability",
+    "distance linf": "domain units",
+    "distance l2": "domain units",
+    "ssim": "index",
+}
+"""What an inference trial can measure, with the unit; a policy's rules name these."""
 
 
 class Severity(str, Enum):
@@ -53,11 +69,12 @@ class Evidence:
     Attributes:
         measurements: Figures with n and interval.
         flags: Signs that the attack itself failed.
-        spent: What the attacker and the verifier used, by name: "attack forward samples",
-            "attack backward samples", "verifier forward samples", ...
+        spent: Samples that the attacker, the verifier and the health checks sent through the
+            model, by name: "attack forward", "attack backward", "verifier forward", ...
         samples: One row a sample, by column name; every array has the same first axis.
-        examples: A few samples in full, for pictures: "index" (k,), "clean" and "attacked"
-            (k, *shape) float32 in the domain's units.
+        examples: A few samples in full, for pictures: "position" (k,) in the columns of
+            `samples`, "clean" and "attacked" (k, *shape) float32 in the domain's units, and the
+            domain's "bounds" (2,).
     """
 
     measurements: tuple[Measurement, ...]

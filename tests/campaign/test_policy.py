@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from casemate.campaign.document import Document, Problems
 from casemate.campaign.policy import exit_code, judge, more_samples, overall
 from casemate.campaign.record import TrialRecord
 from casemate.campaign.rules import matched, read_rules
-from casemate.errors import ExitCode
+from casemate.errors import ExitCode, UsageError
 from casemate.evidence import Evidence, HealthFlag, Severity, Verdict
 from casemate.stats import Measurement, rate, wilson
 
@@ -26,11 +27,11 @@ def rules(*sections):
 
 
 def evidence(successes, n, *flags):
-    return Evidence(measurements=(rate("asr", successes, n),), flags=flags)
+    return Evidence(measurements=(rate("attack success rate", successes, n),), flags=flags)
 
 
-AT_MOST = rules({"measure": "asr", "at_most": 0.5})[0]
-AT_LEAST = rules({"measure": "asr", "at_least": 0.5})[0]
+AT_MOST = rules({"measure": "attack success rate", "at_most": 0.5})[0]
+AT_LEAST = rules({"measure": "attack success rate", "at_least": 0.5})[0]
 
 
 @pytest.mark.parametrize(
@@ -62,13 +63,15 @@ def test_verdicts(rule, given, verdict):
 
 
 def test_the_limit_itself_is_allowed():
-    exact = Measurement(name="asr", value=0.5, n=9, low=0.5, high=0.5)
+    exact = Measurement(name="attack success rate", value=0.5, n=9, low=0.5, high=0.5)
     assert judge(AT_MOST, Evidence(measurements=(exact,))).verdict is Verdict.PASS
     assert judge(AT_LEAST, Evidence(measurements=(exact,))).verdict is Verdict.PASS
 
 
 def test_no_interval_is_no_pass():
-    single = Measurement(name="asr", value=0.1, n=1, low=None, high=None, unit="px", method="t")
+    single = Measurement(
+        name="attack success rate", value=0.1, n=1, low=None, high=None, unit="px", method="t"
+    )
     assert judge(AT_MOST, Evidence(measurements=(single,))).verdict is Verdict.INCONCLUSIVE
 
 
@@ -78,16 +81,43 @@ def test_sentences_tell_value_interval_n_limit_and_what_to_do():
     assert "at most 50 %" in failed
     assert "zero-gradients" in judge(AT_MOST, evidence(0, 100, FAILED)).reason
     open_ = judge(AT_MOST, evidence(45, 100)).reason
-    more = more_samples(rate("asr", 45, 100), 0.5, upper=True)
+    more = more_samples(rate("attack success rate", 45, 100), 0.5, upper=True)
     assert f"about {more} more samples" in open_
     assert "no number of samples" in judge(AT_MOST, evidence(50, 100)).reason
 
 
-def test_a_measure_that_is_not_there_is_inconclusive_and_names_the_nearest():
-    rule = rules({"measure": "ars", "at_most": 0.5})[0]
+def test_a_measure_that_is_not_there_is_inconclusive():
+    rule = rules({"measure": "clean top-5 accuracy", "at_least": 0.5})[0]
     judgement = judge(rule, evidence(0, 100))
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert 'Did you mean "asr"' in judgement.reason
+    assert 'did not measure "clean top-5 accuracy"' in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        ({"measure": "atack success rate", "at_most": 0.3}, 'Did you mean "attack success rate"'),
+        ({"measure": "attack success rate", "at_most": 30}, "write 0.3 for 30 %"),
+        ({"measure": "clean accuracy", "at_least": -0.1}, "lies between 0 and 1"),
+    ],
+)
+def test_a_rule_that_could_never_mean_what_it_says_is_refused(section, sentence):
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        rules(section)
+
+
+def test_a_clean_measure_does_not_suffer_from_the_attack():
+    rule = rules({"measure": "clean accuracy", "at_least": 0.5})[0]
+    clean = (rate("clean accuracy", 99, 100),)
+    assert judge(rule, Evidence(measurements=clean, flags=(FAILED,))).verdict is Verdict.PASS
+    random = HealthFlag(id="random-outputs", severity=Severity.FAILURE, message="m")
+    judged = judge(rule, Evidence(measurements=clean, flags=(random,)))
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "random-outputs" in judged.reason
+
+
+def test_a_distance_may_have_any_limit():
+    assert rules({"measure": "distance l2", "at_least": 3})[0].limit == 3
 
 
 @given(st.integers(0, 60), st.integers(1, 60), st.floats(0.01, 0.99))
@@ -97,7 +127,7 @@ def test_so_many_more_samples_settle_it_and_one_fewer_does_not(successes, n, lim
     _, high = wilson(successes, n)
     if not (value < limit - 1e-3 and high > limit):
         return
-    more = more_samples(rate("asr", successes, n), limit, upper=True)
+    more = more_samples(rate("attack success rate", successes, n), limit, upper=True)
     assert more is not None
 
     def end(count):
@@ -152,14 +182,16 @@ SETTINGS = {
     ],
 )
 def test_where(where, speaks):
-    rule = rules({"measure": "asr", "at_most": "1/10", "where": where})[0]
+    rule = rules({"measure": "attack success rate", "at_most": "1/10", "where": where})[0]
     assert rule.limit == 0.1
     assert rule.matches(SETTINGS) is speaks
 
 
 def test_a_rule_that_checks_nothing_is_a_problem():
     problems = Problems(Document(file="c.yaml", data={}, lines={}, origins={}))
-    found = read_rules([{"measure": "asr", "at_most": 1, "where": {"attack": "bim"}}], problems)
+    found = read_rules(
+        [{"measure": "attack success rate", "at_most": 1, "where": {"attack": "bim"}}], problems
+    )
     assert matched(found, [SETTINGS], problems) == {0: []}
     assert "the rule checks nothing" in problems[0]
 

@@ -95,6 +95,7 @@ def test_only_replays_what_the_record_says(casemate):
     assert "pgd" not in outcome.out
     assert Path(".casemate/reports/audit-trial-2.html").exists()
     assert Path(".casemate/reports/audit.html").read_bytes() == whole
+    assert "pgd" in casemate("report", "audit").out  # the whole campaign, as before
 
 
 def test_a_store_that_another_writes_to_is_one_sentence(casemate):

@@ -12,6 +12,7 @@ from systems import Counting, Wrapped, data_of, function_of, linear_case, scores
 from torch import nn
 
 from casemate.errors import AccessDeniedError, UsageError
+from casemate.evidence import MEASURES
 from casemate.identity import key
 from casemate.inference import examples
 from casemate.inference.attacks.bim import BIM
@@ -416,3 +417,46 @@ def test_a_setting_has_a_key():
     one = Setting(attack=BIM(), defense=AVERAGE)
     assert key(one) == key(Setting(attack=BIM(), defense=AVERAGE))
     assert key(one) != key(replace(one, round=True))
+
+
+def test_what_is_measured_is_what_a_policy_can_name(textured):
+    module, data = textured
+    made = []
+    for goal in (None, 1):
+        setting = Setting(attack=PGD(epsilon=0.2, steps=3), goal=goal)
+        made += evaluate(setting, target_of(module, data), data).measurements
+    wide, many = linear_case(classes=7)
+    made += evaluate(Setting(attack=FGSM(epsilon=0.1)), target_of(wide, many), many).measurements
+    assert {m.name: m.unit for m in made} == MEASURES
+
+
+def test_a_label_has_neither_confidence_nor_a_second_place():
+    module, data = linear_case(classes=7)
+
+    def predict(x):
+        return scores_of(module, torch.from_numpy(x)).argmax(1).numpy()
+
+    target = function_of(predict, data, outputs="labels")
+    evidence = evaluate(Setting(attack=UniformNoise(epsilon=0.1)), target, data)
+    names = {m.name for m in evidence.measurements}
+    assert "clean accuracy" in names
+    assert not any("confidence" in name or "top-5" in name for name in names)
+
+
+def test_a_random_model_draws_the_same_whatever_ran_before(textured):
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return module(x) + 2 * torch.randn(len(x), 3)
+
+    module, data = textured
+    target = target_of(Noisy(), data)
+    setting = Setting(attack=FGSM(epsilon=0.05), seed=3)
+    first = evaluate(setting, target, data)
+    torch.rand(17)  # other work between the two
+    state = torch.get_rng_state()
+    second = evaluate(setting, target, data)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first.measurements == second.measurements
+    for name, column in first.samples.items():
+        np.testing.assert_array_equal(column, second.samples[name])
+    assert "random-outputs" in {f.id for f in second.flags}

@@ -203,3 +203,28 @@ def test_another_process_gets_the_same_and_an_edited_source_another(tmp_path, mo
     source.write_text(source.read_text().replace("* 1", "* 2"))
     edited = [fingerprint(fp_model.Net()), fingerprint(fp_model.predict)]
     assert all(a != b for a, b in zip(there, edited, strict=True))
+
+
+def test_what_a_method_calls_in_another_module_decides(tmp_path, monkeypatch):
+    (tmp_path / "helping.py").write_text("def twist(x):\n    return x\n", encoding="utf-8")
+    (tmp_path / "twisted.py").write_text(
+        "from torch import nn\nfrom helping import twist\n\n\n"
+        "class Net(nn.Module):\n    def forward(self, x):\n        return twist(x)\n",
+        encoding="utf-8",
+    )
+    code = (
+        "from twisted import Net\n"
+        "from casemate.models.fingerprint import fingerprint\nprint(fingerprint(Net()))\n"
+    )
+
+    def digest():
+        found = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
+        )
+        return found.stdout
+
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    before = digest()
+    assert digest() == before
+    (tmp_path / "helping.py").write_text("def twist(x):\n    return 3 * x\n", encoding="utf-8")
+    assert digest() != before

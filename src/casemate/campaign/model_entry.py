@@ -34,7 +34,8 @@ def make_entry(trial: Trial, gates: Gates, store: Store, tell: Listener) -> dict
 
 
 def _name(trial: Trial, gates: Gates) -> str:
-    return key("model entry", gates.model_key(trial), gates.data(trial.data, "test").digest)
+    test = gates.data(trial.data, "test")
+    return key("model entry", gates.model_key(trial), test.digest, trial.model.settings)
 
 
 def _measured(trial: Trial, gates: Gates, store: Store, tell: Listener) -> dict[str, Any]:

@@ -60,12 +60,14 @@ class Plan:
         trials: All trials, in order.
         training: Estimated seconds of training that is still to be done; None without a probe.
         paces: Pace of each model by its digest, if probed.
+        part: Whether trials were left out by `only`.
     """
 
     spec: Spec
     trials: tuple[Planned, ...]
     training: float | None = None
     paces: dict[str, Pace] | None = None
+    part: bool = False
 
     @property
     def seconds(self) -> float | None:
@@ -95,7 +97,7 @@ class Plan:
             raise UsageError(
                 f'{len(chosen)} trials have keys that begin with "{wanted}"; give more of it'
             )
-        return replace(self, trials=tuple(chosen))
+        return replace(self, trials=tuple(chosen), part=True)
 
 
 def make_plan(

@@ -44,6 +44,9 @@ class Judgement:
     excess: float = 0.0
 
 
+_OF_THE_MODEL = ("not-finite", "random-outputs")
+
+
 def judge(rule: Rule, evidence: Evidence | None) -> Judgement:
     """Return what a rule makes of a trial's evidence; None is a trial that did not finish."""
     bound = _bound(rule, "")
@@ -69,9 +72,11 @@ def judge(rule: Rule, evidence: Evidence | None) -> Judgement:
 
 def _doubt(rule: Rule, measured: Measurement, evidence: Evidence) -> str | None:
     """Return why a value that keeps to the limit proves nothing, or None if it does."""
-    if evidence.failed:
-        flags = ", ".join(flag.id for flag in evidence.failed)
-        return f"the attack itself failed ({flags})"
+    # what is measured without the attack does not suffer from the attack's failure
+    clean = "clean" in rule.measure
+    grave = [f.id for f in evidence.failed if not clean or f.id in _OF_THE_MODEL]
+    if grave:
+        return f"{'the model' if clean else 'the attack'} itself failed ({', '.join(grave)})"
     end = measured.high if rule.upper else measured.low
     if end is None:
         return "there are too few samples for an interval"

@@ -42,6 +42,8 @@ def probe(trial: Trial, gates: Gates, store: Store | None) -> Pace:
     """Measure the pace of a trial's model, which need not be trained for that."""
     import torch  # noqa: PLC0415 - only who probes needs it
 
+    from casemate.guard import guarded  # noqa: PLC0415 - as above
+
     test = gates.data(trial.data, "test")
     positions = torch.arange(min(gates.batch_size, len(test)))
     target = gates.given(trial)
@@ -61,8 +63,9 @@ def probe(trial: Trial, gates: Gates, store: Store | None) -> Pace:
         (gradient,) = torch.autograd.grad(target.scores(points).sum(), points)
         gradient.sum().item()
 
-    per_forward = _seconds(forward) / len(positions)
-    per_backward = _seconds(backward) / len(positions) if target.differentiable else None
+    with guarded(target.modules, [target.device]):
+        per_forward = _seconds(forward) / len(positions)
+        per_backward = _seconds(backward) / len(positions) if target.differentiable else None
     return Pace(forward=per_forward, backward=per_backward, training=training)
 
 

@@ -11,6 +11,7 @@ from casemate.campaign.document import Document, Problems
 from casemate.campaign.numbers import Number, parse_number
 from casemate.campaign.refusals import sentences
 from casemate.errors import did_you_mean
+from casemate.evidence import MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ _SETTINGS = (
     "round",
     "seed",
 )
+_SHARES = ("1", "probability")
 _TAGS = ("name", "source", "architecture", "factory", "onnx", "sklearn", "function")
 
 
@@ -100,6 +102,12 @@ def read_rules(sections: Sequence[dict[str, Any]], problems: Problems) -> tuple[
             continue
         limit = rule.at_least if rule.at_most is None else rule.at_most
         assert limit is not None  # noqa: S101 - the model checked that there is one
+        wrong = _unfit(rule.measure, limit)
+        if wrong is not None:
+            key, sentence = wrong
+            bound = "at_least" if rule.at_most is None else "at_most"
+            problems.add((*path, key or bound), sentence)
+            continue
         rules.append(
             Rule(
                 number=i,
@@ -111,6 +119,17 @@ def read_rules(sections: Sequence[dict[str, Any]], problems: Problems) -> tuple[
             )
         )
     return tuple(rules)
+
+
+def _unfit(measure: str, limit: float) -> tuple[str, str] | None:
+    """Return the key and why a rule could never mean what it says; key "" is the bound."""
+    unit = MEASURES.get(measure)
+    if unit is None:
+        return "measure", f'no trial measures "{measure}".{did_you_mean(measure, MEASURES)}'
+    if unit in _SHARES and not 0 <= limit <= 1:
+        percent = f"; write {limit / 100:g} for {limit:g} %" if 1 < limit <= 100 else ""  # noqa: PLR2004
+        return "", f"{measure} lies between 0 and 1, but the limit is {limit:g}{percent}"
+    return None
 
 
 def read_frame_rules(sections: Sequence[dict[str, Any]]) -> tuple[Rule, ...]:

@@ -111,7 +111,8 @@ class _Run:
             "command": command,
         }
         frame = frame_of(plan, replay=replay, models=self.models(), provenance=provenance)
-        self.keep(frame)
+        if not plan.part:  # one trial alone must not take the place of the whole
+            self.keep(frame)
         record = assemble(frame, self.store)
         self.tell(CampaignFinished(record=record))
         return record

@@ -111,7 +111,6 @@ def write_reports(
         # the campaign's name is untrusted, and must not lead out of the folder
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", record.name).strip("-")[:60] or "campaign"
         folder = store / "reports"
-        folder.mkdir(parents=True, exist_ok=True)
         trial = f"-trial-{record.trials[0].number}" if part else ""
         report = folder / f"{slug}{trial}.html"
     html.write(record, report)

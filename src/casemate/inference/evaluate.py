@@ -23,6 +23,7 @@ from casemate.inference.measure import (
     predicted,
     rows,
 )
+from casemate.random import stream
 from casemate.threats import Access
 
 if TYPE_CHECKING:
@@ -127,6 +128,20 @@ def evaluate(
         UsageError: If a parameter does not fit the domain or the model cannot give the access that
             the attack declares, or there is nothing to attack.
     """
+    with guarded(target.modules, [target.device]):
+        # a model that draws random numbers draws the same ones whatever ran before
+        torch.manual_seed(stream(setting.seed, "model").key >> 1)
+        return _evaluate(setting, target, data, batch_size, progress, cache)
+
+
+def _evaluate(
+    setting: Setting,
+    target: Target,
+    data: Dataset,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None,
+    cache: ExampleCache | None,
+) -> Evidence:
     if len(data) == 0:
         raise UsageError(
             f"{data.name}: there are no samples to attack; raise samples or choose another class"

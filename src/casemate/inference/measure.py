@@ -71,7 +71,6 @@ def rows(
         attempted: (n,) bool, samples that the attacker worked on.
     """
     label = data.targets
-    before, after = target.probabilities(clean), target.probabilities(attacked)
     clean_label, attacked_label = predicted(clean), predicted(attacked)
     eligible = (clean_label == label) & attempted
     if goal is not None:
@@ -79,7 +78,6 @@ def rows(
         hit = attacked_label == goal
     else:
         hit = (attacked_label != label) & (attacked_label >= 0)  # breaking down is no success
-    each = torch.arange(len(label))
     table: dict[str, Tensor] = {
         "row": data.rows,
         "label": label,
@@ -88,24 +86,33 @@ def rows(
         "attacked_label": attacked_label,
         "eligible": eligible,
         "success": hit & eligible,
-        "clean_true_confidence": before[each, label],
-        "attacked_true_confidence": after[each, label],
-        "clean_confidence": before.amax(1),
-        "attacked_confidence": after.amax(1),
-        "clean_rank": _rank(clean, label),
-        "attacked_rank": _rank(attacked, label),
     }
-    if goal is not None:
-        table["clean_goal_confidence"] = before[:, goal]
-        table["attacked_goal_confidence"] = after[:, goal]
+    if target.outputs != "labels":  # a label alone has neither confidence nor a second place
+        table |= _confidences(target, label, goal, clean=clean, attacked=attacked)
     table |= _distances(data, points)
     return {name: column.numpy() for name, column in table.items()}
 
 
+def _confidences(
+    target: Target, label: Tensor, goal: int | None, *, clean: Tensor, attacked: Tensor
+) -> dict[str, Tensor]:
+    """Return probabilities and ranks before and after."""
+    each = torch.arange(len(label))
+    table: dict[str, Tensor] = {}
+    for when, scores in (("clean", clean), ("attacked", attacked)):
+        probability = target.probabilities(scores)
+        table[f"{when}_true_confidence"] = probability[each, label]
+        table[f"{when}_confidence"] = probability.amax(1)
+        table[f"{when}_rank"] = _rank(scores, label)
+        if goal is not None:
+            table[f"{when}_goal_confidence"] = probability[:, goal]
+    return table
+
+
 def _rank(scores: Tensor, label: Tensor) -> Tensor:
-    """Return how many classes score higher than the true one; all of them where one is NaN."""
+    """Return how many other classes score as high or higher; all of them where one is NaN."""
     mine = scores.gather(1, label[:, None])
-    rank = (scores > mine).sum(1)
+    rank = (scores >= mine).sum(1) - 1
     return torch.where(scores.isfinite().all(1), rank, scores.shape[1])
 
 
@@ -136,7 +143,7 @@ def measurements(table: dict[str, np.ndarray], *, classes: int) -> tuple[Measure
         rate("clean accuracy", int(right_before.sum()), n),
         rate("accuracy under attack", int((right_before & right_after).sum()), n),
     ]
-    if classes > TOP:
+    if classes > TOP and "clean_rank" in table:
         top_before = table["clean_rank"] < TOP
         top_after = table["attacked_rank"] < TOP
         out.append(rate("clean top-5 accuracy", int(top_before.sum()), n))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from casemate.errors import UsageError
+from casemate.guard import guarded
 from casemate.stats import rate
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def accuracy(target: Target, dataset: Dataset, *, batch_size: int = 512) -> Meas
     """Return the target's top-1 accuracy on a data set, with Wilson's interval.
 
     Args:
-        target: Left as it is; a torch module should be in evaluation mode.
+        target: Evaluated in evaluation mode and left as it was.
         dataset: In the target's domain, with its classes.
         batch_size: Samples a call; does not change the result.
 
@@ -40,7 +41,7 @@ def accuracy(target: Target, dataset: Dataset, *, batch_size: int = 512) -> Meas
         )
     labels = dataset.targets
     right = 0
-    with torch.no_grad():
+    with guarded(target.modules, [target.device]), torch.no_grad():
         for start in range(0, len(dataset), batch_size):
             part = slice(start, start + batch_size)
             predicted = target.labels(dataset.batch(part, device=target.device))

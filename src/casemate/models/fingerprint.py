@@ -157,11 +157,18 @@ class _Walk:
             return
         source = _source(cls)
         self.token(source or "")
-        if source is None:  # defined in a notebook or by exec
-            methods = {k: v for k, v in vars(cls).items() if isinstance(v, types.FunctionType)}
-            self.add(methods, depth)
+        # also where the source is at hand: methods may call functions of other modules
+        self.add({k: f for k, v in vars(cls).items() for f in _functions(v)}, depth)
         for base in cls.__bases__:
             self.add(base, depth)
+
+
+def _functions(member: Any) -> list[types.FunctionType]:
+    """Return the plain function behind a member of a class, if there is one."""
+    if isinstance(member, property):
+        member = member.fget
+    plain = getattr(member, "__func__", member)
+    return [plain] if isinstance(plain, types.FunctionType) else []
 
 
 def _top(cls: type) -> str:

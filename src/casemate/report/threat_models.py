@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 
 __all__ = ["Identifier", "ThreatFacts", "identifiers", "threat_facts"]
 
+
 @dataclass(frozen=True, kw_only=True)
 class ThreatFacts:
     """Who attacks, in words.

@@ -29,9 +29,9 @@ def light_batch_norm(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Give batch normalization layers the short backward pass while inside.
 
     Outputs stay bit for bit what they are, gradients up to rounding. Where a layer is in training
-    mode, its parameters want gradients or it has no running statistics, it does what it always
-    does; so do layers of a class of their own, and all layers of a model that is compiled or
-    spread over devices.
+    mode, its parameters want gradients, it has no running statistics or is mapped over samples
+    (`torch.func`), it does what it always does; so do layers of a class of their own, and all
+    layers of a model that is compiled or spread over devices.
 
     Args:
         modules: The models under attack.
@@ -59,7 +59,9 @@ def _forward(layer: nn.Module, x: Tensor) -> Tensor:
         getattr(layer, name) for name in ("running_mean", "running_var", "weight", "bias")
     )
     wanted = any(t is not None and t.requires_grad for t in (weight, bias))
-    if layer.training or mean is None or variance is None or wanted or not x.requires_grad:
+    mapped = torch._C._are_functorch_transforms_active()  # noqa: SLF001 - as torch itself asks
+    plain = layer.training or mean is None or variance is None or wanted or mapped
+    if plain or not x.requires_grad:
         usual: Tensor = type(layer).forward(layer, x)
         return usual
     layer._check_input_dim(x)  # type: ignore[operator] # noqa: SLF001 - as its own forward does
@@ -70,10 +72,9 @@ def _forward(layer: nn.Module, x: Tensor) -> Tensor:
 class _Scale(torch.autograd.Function):
     """torch's own evaluation-mode batch normalization, with the gradient of its input alone."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(
+        ctx: Any,
         x: Tensor,
         mean: Tensor,
         variance: Tensor,
@@ -81,14 +82,10 @@ class _Scale(torch.autograd.Function):
         bias: Tensor | None,
         eps: float,
     ) -> Tensor:
-        return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        _, _, variance, weight, _, eps = inputs
+        # the form without `setup_context`: torch inspects signatures at every call of the other
         scale = torch.rsqrt(variance + eps)
         ctx.save_for_backward(scale if weight is None else scale * weight)
+        return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

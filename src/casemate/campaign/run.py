@@ -186,7 +186,8 @@ class _Run:
         """Return the hashes of what went in."""
         found: dict[str, Any] = {"schema": SCHEMA}
         for p in self.plan.trials:
-            found.setdefault("data", {})[str(p.settings["data"]["source"])] = p.identity["data"]
+            # by hash: one source with two sets of parameters is two data sets
+            found.setdefault("data", {})[p.identity["data"]] = str(p.settings["data"]["source"])
         return found
 
     def keep(self, frame: Frame) -> None:

@@ -98,6 +98,15 @@ def test_only_replays_what_the_record_says(casemate):
     assert "pgd" in casemate("report", "audit").out  # the whole campaign, as before
 
 
+def test_a_reports_folder_that_cannot_be_made_is_one_sentence(casemate):
+    Path(".casemate").mkdir()
+    Path(".casemate/reports").write_text("in the way", encoding="utf-8")
+    outcome = casemate("run", "audit.yaml", "-q")
+    assert outcome.code == 2
+    assert "reports cannot be made" in outcome.err
+    assert "--report" in outcome.err
+
+
 def test_a_store_that_another_writes_to_is_one_sentence(casemate):
     with Store(Path(".casemate"), write=True):
         outcome = casemate("run", "audit.yaml")

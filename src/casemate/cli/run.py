@@ -19,6 +19,7 @@ from casemate.cli.options import (
     SpecArgument,
     StoreFolder,
 )
+from casemate.errors import UsageError
 
 if TYPE_CHECKING:
     from casemate.campaign.record import CampaignRecord
@@ -111,6 +112,13 @@ def write_reports(
         # the campaign's name is untrusted, and must not lead out of the folder
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", record.name).strip("-")[:60] or "campaign"
         folder = store / "reports"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{folder} cannot be made ({error.strerror or error}); say where the report goes "
+                "with --report"
+            ) from error
         trial = f"-trial-{record.trials[0].number}" if part else ""
         report = folder / f"{slug}{trial}.html"
     html.write(record, report)

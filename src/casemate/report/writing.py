@@ -15,7 +15,7 @@ __all__ = ["write_text"]
 
 
 def write_text(path: str | PathLike[str], text: str) -> Path:
-    """Write a UTF-8 text file in one step, with the folder it lies in; return its absolute path.
+    """Write a UTF-8 text file in one step and return its absolute path.
 
     Raises:
         UsageError: If it cannot be written; a file that was there before is left as it was.
@@ -24,7 +24,6 @@ def write_text(path: str | PathLike[str], text: str) -> Path:
     part = target.with_name(f".casemate-{os.getpid()}.part")
     try:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             # a lone surrogate in an untrusted name must not keep the report from being written
             part.write_bytes(text.encode("utf-8", "replace"))
             part.replace(target)
@@ -33,6 +32,6 @@ def write_text(path: str | PathLike[str], text: str) -> Path:
     except OSError as error:
         raise UsageError(
             f"{target} cannot be written ({error.strerror or error}); name a file in "
-            "a writable folder with space left"
+            "an existing, writable folder with space left"
         ) from error
     return target

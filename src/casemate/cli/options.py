@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DEFAULT_STORE", "BatchSize", "Device", "Quiet", "Size", "SpecArgument", "StoreFolder"]
+__all__ = [
+    "DEFAULT_STORE",
+    "BatchSize",
+    "Device",
+    "JsonFile",
+    "Quiet",
+    "ReportFile",
+    "Size",
+    "SpecArgument",
+    "StoreFolder",
+]
 
 DEFAULT_STORE = Path(".casemate")
 
@@ -24,6 +34,11 @@ StoreFolder = Annotated[
         "--store", envvar="CASEMATE_STORE", metavar="FOLDER", help="Where results are kept."
     ),
 ]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="HTML report; in the store if omitted."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also as JSON.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps.")]
 BatchSize = Annotated[
     int,

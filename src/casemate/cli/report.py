@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from casemate.cli.options import DEFAULT_STORE, Device, Size, StoreFolder
+from casemate.cli.options import DEFAULT_STORE, Device, JsonFile, ReportFile, Size, StoreFolder
 
 if TYPE_CHECKING:
     from casemate.campaign.assemble import Frame
@@ -25,13 +25,8 @@ def report(
     ],
     size: Size = None,
     store: StoreFolder = DEFAULT_STORE,
-    output: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="FILE", help="HTML report; in the store if omitted."),
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also as JSON.")
-    ] = None,
+    output: ReportFile = None,
+    json: JsonFile = None,
     device: Device = "cpu",
 ) -> None:
     """Write a campaign's report again, from the store.

@@ -14,7 +14,9 @@ from casemate.cli.options import (
     DEFAULT_STORE,
     BatchSize,
     Device,
+    JsonFile,
     Quiet,
+    ReportFile,
     Size,
     SpecArgument,
     StoreFolder,
@@ -31,13 +33,8 @@ def run(  # noqa: PLR0917 - the options of the command line
     spec: SpecArgument,
     size: Size = None,
     store: StoreFolder = DEFAULT_STORE,
-    report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="FILE", help="HTML report; in the store if omitted."),
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also as JSON.")
-    ] = None,
+    report: ReportFile = None,
+    json: JsonFile = None,
     only: Annotated[
         str | None,
         typer.Option(

@@ -23,7 +23,7 @@ FASTEST_LIMIT = 1.0
 SLOW_PEERS_LIMIT = 0.7
 DROPPING_LIMIT = 0.3
 SLOW_PEERS = ("foolbox", "art")
-SAME_SUCCESS = -1.0  # points: dropping may not buy its speed with success
+SAME_SUCCESS = 0.0  # points: dropping may not buy its speed with success
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,12 +42,12 @@ class Audit:
         spec, problems = read_spec(load_document(self.path), base_dir=self.folder, size=size)
         return make_plan(spec, problems, gates, store, **options), gates
 
-    def run(self, *listeners, only: str | None = None):
+    def run(self, *listeners, only: str | None = None, again: bool = False):
         with Store(self.store, write=True) as store:
             plan, gates = self.plan(store)
             plan = plan if only is None else plan.only(only)
             replay = Replay(source=str(self.path))
-            return run_plan(plan, store, gates, replay=replay, listeners=listeners)
+            return run_plan(plan, store, gates, replay=replay, again=again, listeners=listeners)
 
 
 @pytest.fixture

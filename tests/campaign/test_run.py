@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -74,6 +74,56 @@ def test_the_second_run_computes_nothing_and_says_the_same(audit):
     assert [t.seconds for t in first.trials] == [t.seconds for t in second.trials]
 
 
+def test_computed_again_nothing_changes_and_it_is_said(audit):
+    first = audit.run()
+    listener = Listener()
+    second = audit.run(listener, again=True)
+    assert [e.number for e in listener.of(events.TrialStarted)] == [1, 2, 3]
+    assert listener.of(events.TrialFinished) == []
+    repeated = listener.of(events.TrialRepeated)
+    assert [(e.number, e.differences) for e in repeated] == [(n, ()) for n in (1, 2, 3)]
+    assert [e.made for e in repeated] == [t.made for t in first.trials]
+    assert encoded(first) == encoded(second)
+    assert [t.made for t in second.trials] == [t.made for t in first.trials]
+
+
+def test_computed_again_a_difference_is_told_and_the_store_stays(audit):
+    first = audit.run()
+    with Store(audit.store, write=True) as store:
+        other = replace(
+            first.trials[1].evidence,
+            measurements=first.trials[0].evidence.measurements,
+        )
+        store.put_evidence(first.trials[1].key, other, 1.0, {"at": "then"})
+    listener = Listener()
+    record = audit.run(listener, again=True, only="2")
+    (repeated,) = listener.of(events.TrialRepeated)
+    assert repeated.made == {"at": "then"}
+    assert "attack success rate was 0.0 (n = 40) and is 1.0 (n = 40)" in repeated.differences
+    assert encode_evidence(record.trials[0].evidence) == encode_evidence(other)
+
+
+def test_what_is_missing_is_kept_also_when_computed_again(audit):
+    audit.run(only="2")
+    listener = Listener()
+    audit.run(listener, again=True)
+    assert [e.number for e in listener.of(events.TrialRepeated)] == [2]
+    assert [e.record.number for e in listener.of(events.TrialFinished)] == [1, 3]
+    assert all(t.evidence for t in audit.run().trials)
+
+
+def test_each_trial_keeps_where_it_comes_from(audit, monkeypatch):
+    from casemate.campaign import provenance
+
+    audit.run(only="2")
+    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "9.9"})
+    record = audit.run()
+    assert [t.made["versions"].get("torch") == "9.9" for t in record.trials] == [True, False, True]
+    assert record.provenance["versions"] == {"torch": "9.9"}
+    assert all(t.made["hardware"]["device"] == "cpu" for t in record.trials)
+    assert all(t.made["at"] >= record.provenance["started"] for t in record.trials[::2])
+
+
 def test_events_tell_the_whole_story_in_order(audit):
     listener = Listener()
     record = audit.run(listener)
@@ -125,10 +175,10 @@ def test_a_failure_is_tried_again(audit, monkeypatch):
 
     real = Gates.evaluate
 
-    def fails(self, trial, *rest):
+    def fails(self, trial, *rest, **options):
         if trial.number == 2:
             raise ZeroDivisionError("no luck")
-        return real(self, trial, *rest)
+        return real(self, trial, *rest, **options)
 
     monkeypatch.setattr(Gates, "evaluate", fails)
     record = audit.run()
@@ -210,5 +260,5 @@ def test_the_replay_command_is_quoted_for_the_shell():
     command = replay.command("0123456789abcdef")
     assert shlex.split(command) == [
         "casemate", "run", "my file; rm -rf $HOME.yaml", "--size", "a b", "--store", "s'x",
-        "--only", "0123456789ab",
+        "--only", "0123456789ab", "--again",
     ]  # fmt: skip

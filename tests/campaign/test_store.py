@@ -23,6 +23,7 @@ from casemate.errors import StoreError
 from casemate.evidence import Evidence, HealthFlag, Severity
 from casemate.stats import Measurement
 
+MADE = {"at": "2026-01-02T03:04:05+00:00", "versions": {"torch": "1"}, "hardware": {"n": 2}}
 FLOATS = st.none() | st.floats(allow_nan=False)
 TYPES = st.sampled_from([np.bool_, np.uint8, np.int64, np.float32, np.float64])
 TABLE = st.dictionaries(
@@ -78,9 +79,10 @@ def test_odd_numbers_and_strides_survive(tmp_path):
         samples={"t": values.T, "odd": np.arange(10)[::-3]},
     )
     with Store(tmp_path / "s", write=True) as store:
-        store.put_evidence("k", evidence, 1.5)
+        store.put_evidence("k", evidence, 1.5, MADE)
         found = store.trial("k")
     assert found.seconds == 1.5
+    assert found.made == MADE
     assert found.evidence.samples["t"].tobytes() == values.T.tobytes()
     assert found.evidence.samples["odd"].tolist() == [9, 6, 3, 0]
     assert found.evidence.measurements == evidence.measurements
@@ -95,7 +97,7 @@ def test_text_is_no_array_of_numbers():
 def test_what_is_written_is_there_for_the_next_process(tmp_path, size):
     evidence = small(size=size)
     with Store(tmp_path, write=True) as store:
-        store.put_evidence("k", evidence, 2.0)
+        store.put_evidence("k", evidence, 2.0, MADE)
         store.put("a", {"x": np.full(size, 0.1)})
         store.put_value("v", {"n": 1})
         store.put_file("f", lambda path: path.write_bytes(b"weights"))
@@ -118,13 +120,14 @@ def test_what_is_written_is_there_for_the_next_process(tmp_path, size):
 
 def test_a_failure_gives_way_to_evidence_but_not_the_reverse(tmp_path):
     with Store(tmp_path, write=True) as store:
-        store.put_failure("k", "it broke", "Traceback", 1.0)
+        store.put_failure("k", "it broke", "Traceback", 1.0, MADE)
         assert store.trial("k").error == "it broke"
+        assert store.trial("k").made == MADE
         assert store.finished() == set()
-        store.put_failure("k", "again", "Traceback 2", 2.0)
+        store.put_failure("k", "again", "Traceback 2", 2.0, MADE)
         assert store.trial("k").traceback == "Traceback 2"
-        store.put_evidence("k", small(), 1.0)
-        store.put_failure("k", "late", "Traceback", 1.0)
+        store.put_evidence("k", small(), 1.0, MADE)
+        store.put_failure("k", "late", "Traceback", 1.0, MADE)
         assert store.trial("k").evidence is not None
         assert store.finished() == {"k"}
 
@@ -136,7 +139,7 @@ def test_there_is_no_store_before_something_is_written(tmp_path):
 
 def test_a_second_writer_is_told_who_the_first_is(tmp_path):
     with Store(tmp_path, write=True) as store:
-        store.put_evidence("k", small(), 1.0)
+        store.put_evidence("k", small(), 1.0, MADE)
         with pytest.raises(StoreError, match=f"process {os.getpid()} is writing to the store"):
             Store(tmp_path, write=True)
         with Store.reader(tmp_path) as reader:  # readers are welcome meanwhile
@@ -179,13 +182,13 @@ def test_a_writer_killed_before_the_tables_leaves_a_usable_store(tmp_path):
     (tmp_path / "casemate.sqlite").touch()
     assert Store.reader(tmp_path) is None
     with Store(tmp_path, write=True) as store:
-        store.put_evidence("k", small(), 1.0)
+        store.put_evidence("k", small(), 1.0, MADE)
         assert store.finished() == {"k"}
 
 
 def test_a_damaged_database_is_one_sentence_and_stays_as_it_is(tmp_path):
     with Store(tmp_path, write=True) as store:
-        store.put_evidence("k", small(), 1.0)
+        store.put_evidence("k", small(), 1.0, MADE)
     file = tmp_path / "casemate.sqlite"
     broken = b"this is no database " * 500
     file.write_bytes(broken)
@@ -201,7 +204,7 @@ def test_a_damaged_database_is_one_sentence_and_stays_as_it_is(tmp_path):
 def test_damaged_pages_are_found_when_they_are_read(tmp_path):
     with Store(tmp_path, write=True) as store:
         for i in range(200):
-            store.put_evidence(f"k{i}", small(), 1.0)
+            store.put_evidence(f"k{i}", small(), 1.0, MADE)
     file = tmp_path / "casemate.sqlite"
     content = bytearray(file.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
@@ -220,7 +223,7 @@ def test_another_version_or_another_program_is_refused(tmp_path):
     database = sqlite3.connect(tmp_path / "casemate.sqlite")
     database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(StoreError, match="has version 99, but this Casemate reads 1"):
+    with pytest.raises(StoreError, match="has version 99, but this Casemate reads 2"):
         Store(tmp_path, write=True)
     other = tmp_path / "other"
     other.mkdir()
@@ -256,7 +259,7 @@ def closed():
     """A store in a folder that nobody can write."""
     folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
     with Store(folder / "s", write=True) as store:
-        store.put_evidence("k", small(), 1.0)
+        store.put_evidence("k", small(), 1.0, MADE)
     (folder / "s" / "writer.lock").chmod(0o444)
     (folder / "s").chmod(0o555)
     folder.chmod(0o555)
@@ -278,7 +281,7 @@ def test_a_folder_that_cannot_be_written_can_still_be_read(closed, nobody):
 def test_a_full_disk_loses_nothing_that_is_computed(tmp_path):
     big = {"x": np.random.default_rng(0).random(200_000)}
     with Store(tmp_path, write=True) as store:
-        store.put_evidence("k", small(), 1.0)
+        store.put_evidence("k", small(), 1.0, MADE)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
         try:
@@ -291,7 +294,7 @@ def test_a_full_disk_loses_nothing_that_is_computed(tmp_path):
         pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
         store._connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StoreError, match="is full"):
-            store.put_evidence("n", small(size=3000), 1.0)
+            store.put_evidence("n", small(size=3000), 1.0, MADE)
     with Store(tmp_path, write=True) as store:
         assert encode_evidence(store.trial("k").evidence) == encode_evidence(small())
         store.put("big", big)
@@ -300,7 +303,7 @@ def test_a_full_disk_loses_nothing_that_is_computed(tmp_path):
 
 def test_a_damaged_object_is_named_and_a_missing_one_is_computed_anew(tmp_path):
     with Store(tmp_path, write=True) as store:
-        store.put_evidence("k", small(size=100_000), 1.0)
+        store.put_evidence("k", small(size=100_000), 1.0, MADE)
         (file,) = [p for p in (tmp_path / "objects").rglob("*") if p.is_file()]
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
@@ -311,7 +314,7 @@ def test_a_damaged_object_is_named_and_a_missing_one_is_computed_anew(tmp_path):
         file.unlink()
         assert store.trial("k") is None
         assert store.finished() == set()
-        store.put_evidence("k", small(size=100_000), 1.0)
+        store.put_evidence("k", small(size=100_000), 1.0, MADE)
         assert store.trial("k").evidence is not None
 
 

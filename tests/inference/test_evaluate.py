@@ -242,13 +242,12 @@ def test_the_position_does_not_matter_without_a_defense():
 # -- what is kept ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attacker", Attacker)
 @pytest.mark.parametrize("goal", [None, 1])
-def test_a_cached_trial_is_identical_and_crafts_nothing(textured, goal, attacker, monkeypatch):
+def test_a_cached_trial_is_identical_and_crafts_nothing(textured, goal, monkeypatch):
     module, data = textured
     target = target_of(module, data)
     setting = Setting(
-        attack=PGD(epsilon=0.05, steps=4), goal=goal, defense=AVERAGE, attacker=attacker
+        attack=PGD(epsilon=0.05, steps=4), goal=goal, defense=AVERAGE, attacker=Attacker.BEFORE
     )
     cache = Cache()
     first = evaluate(setting, target, data, cache=cache)
@@ -260,19 +259,26 @@ def test_a_cached_trial_is_identical_and_crafts_nothing(textured, goal, attacker
     same_evidence(first, evaluate(setting, target, data))
 
 
+@pytest.mark.parametrize("attacker", [Attacker.AFTER, Attacker.AWARE])
+@pytest.mark.parametrize("defense", [None, AVERAGE])
+def test_what_no_other_trial_can_share_is_not_kept(textured, attacker, defense):
+    module, data = textured
+    cache = Cache()
+    setting = Setting(attack=BIM(epsilon=0.05), defense=defense, attacker=attacker)
+    evaluate(setting, target_of(module, data), data, cache=cache)
+    assert not cache
+
+
 def test_what_decides_the_examples_is_in_their_name(textured):
     module, data = textured
     target = target_of(module, data)
-    base = Setting(attack=BIM(epsilon=0.05), defense=AVERAGE, attacker=Attacker.AWARE)
+    base = Setting(attack=BIM(epsilon=0.05), defense=AVERAGE, attacker=Attacker.BEFORE)
     others = [
         replace(base, attack=BIM(epsilon=0.04)),
         replace(base, attack=PGD(epsilon=0.05)),
         replace(base, goal=1),
         replace(base, seed=1),
         replace(base, early_stop=False),
-        replace(base, attacker=Attacker.AFTER),
-        replace(base, attacker=Attacker.BEFORE),
-        replace(base, defense=NeighborhoodAverage(neighbors=4)),
     ]
     cache = Cache()
     for count, setting in enumerate([base, *others], 1):
@@ -281,23 +287,22 @@ def test_what_decides_the_examples_is_in_their_name(textured):
     evaluate(base, target, data.select(torch.arange(10), how="ten"), cache=cache)
     assert len(cache) == len(others) + 2
     # without knowledge of it, a filter does not decide the examples
-    for defense in (NeighborhoodAverage(neighbors=4), None):
-        before = replace(base, attacker=Attacker.BEFORE, defense=defense)
-        evaluate(before, target, data, cache=cache)
-        assert len(cache) == len(others) + 2
+    evaluate(replace(base, defense=NeighborhoodAverage(neighbors=4)), target, data, cache=cache)
+    assert len(cache) == len(others) + 2
     # and the batch size decides nothing
     evaluate(base, target, data, cache=cache, batch_size=7)
     assert len(cache) == len(others) + 2
 
 
-def test_examples_belong_to_one_model():
+def test_examples_belong_to_one_model(textured):
     """Another model that reads the same samples correctly."""
-    module, data = linear_case(3, n=10)
+    module, data = textured
     cache = Cache()
-    first = evaluate(Setting(attack=BIM(epsilon=0.1)), target_of(module, data), data, cache=cache)
+    setting = Setting(attack=BIM(epsilon=0.1), defense=AVERAGE, attacker=Attacker.BEFORE)
+    first = evaluate(setting, target_of(module, data), data, cache=cache)
     other = target_of(Wrapped(module, lambda z, _x: z * 2), data)
     assert other.digest != target_of(module, data).digest
-    second = evaluate(Setting(attack=BIM(epsilon=0.1)), other, data, cache=cache)
+    second = evaluate(setting, other, data, cache=cache)
     assert first.samples["eligible"].tolist() == second.samples["eligible"].tolist()
     assert len(cache) == 2
 

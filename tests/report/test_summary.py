@@ -67,4 +67,21 @@ def test_verdicts_and_exit_codes_in_words(verdict, code, headline, meaning):
 
 def test_nothing_measured_is_said():
     _, lines = of(replace(demo_record(), trials=(), findings=()))
-    assert lines["Worst case"] == "no rate was measured."
+    assert lines["Worst case"] == "no rate within a budget was measured."
+    assert "Smallest perturbation" not in lines
+
+
+def test_an_attack_that_goes_as_far_as_it_must_is_no_worst_case():
+    far = trial(1, {"name": "lbfgs"}, evidence=evidence(1.0, norm="l2", seed=1))
+    near = trial(2, {"name": "lbfgs"}, evidence=evidence(0.9, norm="l2", seed=2))
+    bounded = trial(3, {"name": "pgd", "epsilon": 8 / 255}, evidence=evidence(0.2, n=50))
+    trials = (far, near, bounded)
+    summed, lines = of(replace(demo_record(), trials=trials, findings=()))
+    assert summed.worst.number == 3
+    least = min(trials[:2], key=lambda t: t.evidence["distance l2"].value)
+    assert summed.smallest.number == least.number
+    assert f"(trial {least.number})" in lines["Smallest perturbation"]
+    assert "L2" in lines["Smallest perturbation"]
+    summed, lines = of(replace(demo_record(), trials=(far,), findings=()))
+    assert summed.worst is None
+    assert "trial 1" in lines["Smallest perturbation"]

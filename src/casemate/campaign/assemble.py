@@ -22,7 +22,7 @@ __all__ = ["Frame", "Replay", "assemble", "frame_of", "judged", "stored_frame"]
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """The command line that runs one trial again.
+    """The command line that computes one trial again and compares.
 
     Attributes:
         source: The specification as the user named it.
@@ -46,7 +46,7 @@ class Replay:
         ):
             if value is not None:
                 words += [option, value]
-        return shlex.join([*words, "--only", key[:12]])
+        return shlex.join([*words, "--only", key[:12], "--again"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +156,7 @@ def _recorded(entry: dict[str, Any], stored: StoredTrial | None) -> TrialRecord:
         **entry,
         status="finished" if stored.evidence is not None else "failed",
         seconds=stored.seconds,
+        made=stored.made,
         evidence=stored.evidence,
         error=stored.error,
         traceback=stored.traceback,

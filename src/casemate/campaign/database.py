@@ -15,7 +15,7 @@ __all__ = ["FILE", "VERSION", "open_database"]
 FILE = "casemate.sqlite"
 """Name of the database's file in the store's folder."""
 
-VERSION = 1
+VERSION = 2
 """Version of the tables; a store of another version is refused, never changed."""
 
 _APPLICATION = 0x43534D54  # "CSMT", in the file's header
@@ -23,7 +23,7 @@ _APPLICATION = 0x43534D54  # "CSMT", in the file's header
 _TABLES = """
 CREATE TABLE trials (
     key TEXT PRIMARY KEY, seconds REAL NOT NULL, evidence TEXT, arrays BLOB, object TEXT,
-    error TEXT, traceback TEXT
+    error TEXT, traceback TEXT, made TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE cached (name TEXT PRIMARY KEY, content BLOB, object TEXT) WITHOUT ROWID;
 CREATE TABLE runs (

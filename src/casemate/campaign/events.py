@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casemate.campaign.record import CampaignRecord, TrialRecord
@@ -23,6 +23,7 @@ __all__ = [
     "TrialFailed",
     "TrialFinished",
     "TrialProgressed",
+    "TrialRepeated",
     "TrialStarted",
 ]
 
@@ -133,6 +134,22 @@ class TrialFinished:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialRepeated:
+    """A trial that had evidence was computed again; the store keeps the evidence that it had.
+
+    Attributes:
+        number: Of the trial.
+        differences: One sentence for each thing that came out otherwise; none if the evidence is
+            the same bit for bit.
+        made: Where the stored evidence comes from.
+    """
+
+    number: int
+    differences: tuple[str, ...]
+    made: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialFailed:
     """A trial raised; the campaign goes on.
 
@@ -162,6 +179,7 @@ Event = (
     | TrialStarted
     | TrialProgressed
     | TrialFinished
+    | TrialRepeated
     | TrialFailed
     | CampaignFinished
 )

@@ -202,8 +202,18 @@ class Gates:
 
         return cost(self.setting(trial), n)
 
-    def evaluate(self, trial: Trial, store: Store, tell: Listener, progress: Any) -> Evidence:
-        """Run a trial and return its evidence."""
+    def evaluate(
+        self, trial: Trial, store: Store, tell: Listener, progress: Any, *, again: bool = False
+    ) -> Evidence:
+        """Run a trial and return its evidence.
+
+        Args:
+            trial: The trial.
+            store: Where models and attacked samples may lie that other trials made.
+            tell: Told what happens to the model.
+            progress: Called with jobs done and jobs in all.
+            again: Attack the samples again, even if that has been done.
+        """
         from casemate.inference.evaluate import evaluate  # noqa: PLC0415 - imports torch
 
         return evaluate(
@@ -212,7 +222,7 @@ class Gates:
             self.samples(trial),
             batch_size=self.batch_size,
             progress=progress,
-            cache=store,
+            cache=None if again else store,
         )
 
 

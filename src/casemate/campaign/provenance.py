@@ -6,13 +6,24 @@ import os
 import platform
 import sys
 from contextlib import suppress
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["hardware", "versions"]
+__all__ = ["hardware", "now", "origin", "versions"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "pydantic", "onnxruntime")
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def origin(device: str) -> dict[str, Any]:
+    """Return where a trial comes from that is computed now: "at", "versions", "hardware"."""
+    return {"at": now(), "versions": versions(), "hardware": hardware(device)}
 
 
 def versions() -> dict[str, str]:

@@ -28,6 +28,8 @@ class TrialRecord:
         threat: Id of the threat in the taxonomy.
         status: Whether there is evidence.
         seconds: Wall time of the run that made the evidence.
+        made: Where the evidence, or the failure, comes from: "at", "versions" and "hardware" of
+            the run that computed it, which need not be the campaign's last one.
         evidence: Measurements and samples, if finished.
         error: One sentence, if failed.
         traceback: For the maintainer of the model or plugin, if failed.
@@ -42,6 +44,7 @@ class TrialRecord:
     threat: str
     status: Status
     seconds: float = 0.0
+    made: dict[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
     error: str | None = None
     traceback: str | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.assemble import Replay, assemble, frame_of
@@ -19,11 +18,13 @@ from casemate.campaign.events import (
     TrialFailed,
     TrialFinished,
     TrialProgressed,
+    TrialRepeated,
     TrialStarted,
 )
 from casemate.campaign.model_entry import make_entry, stored_entry
-from casemate.campaign.provenance import hardware, versions
+from casemate.campaign.provenance import now, origin
 from casemate.campaign.record import TrialRecord
+from casemate.campaign.repeat import differences
 from casemate.campaign.words import title
 from casemate.errors import CasemateError, StoreError
 from casemate.identity import SCHEMA
@@ -48,6 +49,7 @@ def run_plan(
     *,
     replay: Replay,
     command: str = "",
+    again: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> CampaignRecord:
     """Run what is missing of a plan and return the record of all of it.
@@ -58,22 +60,32 @@ def run_plan(
         gates: The same that planned it.
         replay: How a single trial is run again.
         command: What the user typed, for the record.
+        again: Compute again what is there as well, and tell the listeners what differs
+            (`TrialRepeated`); the store keeps what it had. Models are not trained again.
         listeners: Told of every event.
 
     Raises:
         StoreError: If the store cannot be written any more; what is computed is kept.
     """
-    return _Run(plan, store, gates, listeners).all(replay, command)
+    return _Run(plan, store, gates, listeners, again=again).all(replay, command)
 
 
 class _Run:
     def __init__(
-        self, plan: Plan, store: Store, gates: Gates, listeners: Sequence[Listener]
+        self,
+        plan: Plan,
+        store: Store,
+        gates: Gates,
+        listeners: Sequence[Listener],
+        *,
+        again: bool,
     ) -> None:
         self.plan = plan
         self.store = store
         self.gates = gates
         self.listeners = listeners
+        self.again = again
+        self.origin = origin(gates.device)
         self.broken: dict[str, Exception] = {}
 
     def tell(self, event: Event) -> None:
@@ -81,32 +93,34 @@ class _Run:
             listener(event)
 
     def all(self, replay: Replay, command: str) -> CampaignRecord:
-        started, clock = datetime.now(timezone.utc), time.perf_counter()
+        started, clock = now(), time.perf_counter()
         plan, name = self.plan, self.plan.spec.name
-        cached = sum(p.cached for p in plan.trials)
-        self.tell(
-            CampaignStarted(name=name, trials=len(plan.trials), cached=cached, seconds=plan.seconds)
-        )
         done = [p for p in plan.trials if p.cached]
+        waiting = [p for p in plan.trials if self.again or not p.cached]
+        self.tell(
+            CampaignStarted(
+                name=name,
+                trials=len(plan.trials),
+                cached=len(plan.trials) - len(waiting),
+                seconds=plan.seconds,
+            )
+        )
         self.store.put_run(name, ((p.trial.number, p.key, p.identity) for p in done))
         # trials of one model together, so that it is loaded once
         order = {
             model: i
             for i, model in enumerate(dict.fromkeys(p.identity["model"] for p in plan.trials))
         }
-        missing = sorted(
-            (p for p in plan.trials if not p.cached), key=lambda p: order[p.identity["model"]]
-        )
-        finished = {p.key for p in done}
-        for planned in missing:
+        finished = set() if self.again else {p.key for p in done}
+        for planned in sorted(waiting, key=lambda p: order[p.identity["model"]]):
             if planned.key not in finished and self.one(planned, replay):
                 finished.add(planned.key)
         provenance = {
-            "versions": versions(),
-            "hardware": hardware(self.gates.device),
+            "versions": self.origin["versions"],
+            "hardware": self.origin["hardware"],
             "seed": plan.spec.seed,
             "hashes": self.hashes(),
-            "started": started.isoformat(timespec="seconds"),
+            "started": started,
             "seconds": time.perf_counter() - clock,
             "command": command,
         }
@@ -120,6 +134,8 @@ class _Run:
     def one(self, planned: Planned, replay: Replay) -> bool:
         """Run one trial; return whether it finished."""
         number, key, store = planned.trial.number, planned.key, self.store
+        before = store.trial(key) if planned.cached else None
+        made = {**self.origin, "at": now()}
         self.tell(TrialStarted(number=number, key=key, title=title(planned.settings)))
         store.put_run(self.plan.spec.name, [(number, key, planned.identity)])
         entry: dict[str, Any] = {
@@ -128,6 +144,7 @@ class _Run:
             "settings": planned.settings,
             "threat": planned.threat,
             "replay": replay.command(key),
+            "made": made,
         }
         clock = time.perf_counter()
         try:
@@ -140,13 +157,14 @@ class _Run:
                 lambda done, total: self.tell(
                     TrialProgressed(number=number, done=done, total=total)
                 ),
+                again=self.again,
             )
         except StoreError:
             raise  # no other trial could be kept either
         except Exception as error:  # noqa: BLE001 - a trial runs the user's model and third parties' plugins
             seconds = time.perf_counter() - clock
             sentence, trace = _sentence(error), "".join(traceback.format_exception(error))
-            store.put_failure(key, sentence, trace, seconds)
+            store.put_failure(key, sentence, trace, seconds, made)
             self.tell(
                 TrialFailed(
                     record=TrialRecord(
@@ -156,7 +174,11 @@ class _Run:
             )
             return False
         seconds = time.perf_counter() - clock
-        store.put_evidence(key, evidence, seconds)
+        if before is not None and before.evidence is not None:
+            found = differences(before.evidence, evidence)
+            self.tell(TrialRepeated(number=number, differences=found, made=before.made))
+            return True
+        store.put_evidence(key, evidence, seconds, made)
         record = TrialRecord(**entry, status="finished", seconds=seconds, evidence=evidence)
         self.tell(TrialFinished(record=record))
         return True

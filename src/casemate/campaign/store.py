@@ -44,12 +44,14 @@ class StoredTrial:
 
     Attributes:
         seconds: Wall time of the run that made it.
+        made: When, with which versions and on what, as `provenance.origin`.
         evidence: If it finished.
         error: One sentence, if it failed.
         traceback: If it failed.
     """
 
     seconds: float
+    made: dict[str, Any]
     evidence: Evidence | None = None
     error: str | None = None
     traceback: str | None = None
@@ -121,36 +123,42 @@ class Store:
     def trial(self, key: str) -> StoredTrial | None:
         """Return what is known of a trial; None if nothing is."""
         rows = self._rows(
-            "SELECT seconds, evidence, arrays, object, error, traceback FROM trials WHERE key = ?",
+            "SELECT seconds, evidence, arrays, object, error, traceback, made FROM trials "
+            "WHERE key = ?",
             key,
         )
         if not rows:
             return None
-        seconds, text, inline, digest, error, traceback = rows[0]
+        seconds, text, inline, digest, error, traceback, origin = rows[0]
+        made = json.loads(origin)
         if error is not None:
-            return StoredTrial(seconds=seconds, error=error, traceback=traceback)
+            return StoredTrial(seconds=seconds, made=made, error=error, traceback=traceback)
         content = self._content(inline, digest)
         if content is None:
             return None
-        return StoredTrial(seconds=seconds, evidence=decode_evidence(text, content))
+        return StoredTrial(seconds=seconds, made=made, evidence=decode_evidence(text, content))
 
-    def put_evidence(self, key: str, evidence: Evidence, seconds: float) -> None:
+    def put_evidence(
+        self, key: str, evidence: Evidence, seconds: float, made: dict[str, Any]
+    ) -> None:
         """Keep a trial's evidence, in the place of an earlier failure if there was one."""
         text, arrays = encode_evidence(evidence)
         inline, digest = self._placed(arrays)
         self._write(
-            "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, NULL, NULL)",
-            key, seconds, text, inline, digest,
+            "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, NULL, NULL, ?)",
+            key, seconds, text, inline, digest, json.dumps(made),
         )  # fmt: skip
 
-    def put_failure(self, key: str, error: str, traceback: str, seconds: float) -> None:
+    def put_failure(
+        self, key: str, error: str, traceback: str, seconds: float, made: dict[str, Any]
+    ) -> None:
         """Keep why a trial failed; evidence that it has already stays."""
         self._write(
-            "INSERT INTO trials VALUES (?, ?, NULL, NULL, NULL, ?, ?) "
+            "INSERT INTO trials VALUES (?, ?, NULL, NULL, NULL, ?, ?, ?) "
             "ON CONFLICT (key) DO UPDATE SET seconds = excluded.seconds, "
-            "error = excluded.error, traceback = excluded.traceback "
+            "error = excluded.error, traceback = excluded.traceback, made = excluded.made "
             "WHERE trials.error IS NOT NULL",
-            key, seconds, error, traceback,
+            key, seconds, error, traceback, json.dumps(made),
         )  # fmt: skip
 
     # -- what trials share: models, crafted examples, figures -----------------------------------

@@ -25,6 +25,7 @@ from casemate.campaign.events import (
     TrialFailed,
     TrialFinished,
     TrialProgressed,
+    TrialRepeated,
     TrialStarted,
 )
 from casemate.cli.console import complain, err, plain
@@ -47,13 +48,14 @@ class CampaignProgress:
 
     Args:
         plan: What will run: the bar advances by each trial's share of the samples.
+        again: Whether what is there already runs too.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, again: bool = False) -> None:
         self._weights = {
             p.trial.number: p.cost.forward + 2 * p.cost.backward
             for p in plan.trials
-            if not p.cached
+            if again or not p.cached
         }
         self._console = err()
         self._bars = Progress(
@@ -127,6 +129,11 @@ class CampaignProgress:
     def _(self, event: TrialFinished) -> None:
         self._end(event.record.number)
         self._line(event.record.number, "done")
+
+    @_on.register
+    def _(self, event: TrialRepeated) -> None:
+        self._end(event.number)
+        self._line(event.number, "done again" if not event.differences else "differs")
 
     @_on.register
     def _(self, event: TrialFailed) -> None:

@@ -41,21 +41,27 @@ def run(  # noqa: PLR0917 - the options of the command line
             "--only", metavar="TRIAL", help="One trial, by number or beginning of its key."
         ),
     ] = None,
+    again: Annotated[  # noqa: FBT002 - an option of the command line
+        bool,
+        typer.Option("--again", help="Compute again what is there already, and compare."),
+    ] = False,
     device: Device = "cpu",
     batch_size: BatchSize = 128,
     quiet: Quiet = False,  # noqa: FBT002 - an option of the command line
 ) -> None:
     """Run a campaign and write its report.
 
-    Only what the store does not have yet is computed; interrupt it whenever you like.
+    Only what the store does not have yet is computed; interrupt it whenever you like. With --again
+    all trials, or the one of --only, are computed anew and compared bit for bit with the store's.
 
     Exit codes: 0 the policy is met, 1 it is violated, 2 the configuration or the call is wrong,
-    3 a trial failed or was inconclusive.
+    3 a trial failed, was inconclusive, or came out otherwise when computed again.
     """
     from casemate.campaign.plan import make_plan  # noqa: PLC0415 - keeps --help fast
     from casemate.campaign.run import run_plan  # noqa: PLC0415 - as above
     from casemate.campaign.store import Store  # noqa: PLC0415 - as above
     from casemate.cli.progress import CampaignProgress, downloads  # noqa: PLC0415 - as above
+    from casemate.cli.repeats import Repeats  # noqa: PLC0415 - as above
     from casemate.cli.results import show_record  # noqa: PLC0415 - as above
     from casemate.cli.session import open_session, replay_of  # noqa: PLC0415 - as above
     from casemate.data.progress import shown_by, silent  # noqa: PLC0415 - as above
@@ -65,7 +71,7 @@ def run(  # noqa: PLR0917 - the options of the command line
         with Store(store, write=True) as opened:
             plan = make_plan(session.spec, session.problems, session.gates, opened)
             plan = plan if only is None else plan.only(only)
-            progress = CampaignProgress(plan)
+            progress, repeats = CampaignProgress(plan, again=again), Repeats()
             try:
                 record = run_plan(
                     plan,
@@ -73,13 +79,15 @@ def run(  # noqa: PLR0917 - the options of the command line
                     session.gates,
                     replay=replay_of(spec, size=size, store=store, device=device),
                     command=shlex.join(["casemate", *sys.argv[1:]]),
-                    listeners=() if quiet else (progress,),
+                    again=again,
+                    listeners=(repeats,) if quiet else (repeats, progress),
                 )
             finally:
                 progress.close()
     written = write_reports(record, store=store, report=report, json=json, part=only is not None)
     show_record(record, report=written, json=json and json.absolute())
-    raise typer.Exit(record.exit_code)
+    repeats.show()
+    raise typer.Exit(repeats.exit_code(record.exit_code))
 
 
 def write_reports(

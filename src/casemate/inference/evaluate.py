@@ -122,7 +122,8 @@ def evaluate(
         data: Samples to attack, with true labels.
         batch_size: Jobs at a time.
         progress: Called with jobs done and jobs in all.
-        cache: Where attacked samples may already lie.
+        cache: Where the samples of an attacker who does not know the defense may already lie:
+            they are the same for every defense. Nobody else's are put there.
 
     Raises:
         UsageError: If a parameter does not fit the domain or the model cannot give the access that
@@ -161,7 +162,13 @@ def _evaluate(
     chosen = torch.arange(len(data)) if transfer else right.nonzero().squeeze(1)
 
     crafted = crafted_examples(
-        setting, works_on, data, chosen, batch_size=batch_size, progress=progress, cache=cache
+        setting,
+        works_on,
+        data,
+        chosen,
+        batch_size=batch_size,
+        progress=progress,
+        cache=cache if transfer else None,
     )
     points = data.batch(slice(None))
     points[chosen] = crafted.adversarial

@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from casemate.errors import UsageError, did_you_mean
@@ -20,6 +21,8 @@ __all__ = ["importable", "imported", "said"]
 
 _FORM = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<object>[A-Za-z_][\w.]*)")
 _LONGEST = 200  # characters of a foreign message that fit into a sentence
+_NO_MODELS = sys.stdlib_module_names | {"casemate", "numpy", "pip", "scipy", "sklearn", "torch"}
+"""Packages that hold functions of every kind and no model of anybody's."""
 
 
 @contextmanager
@@ -38,7 +41,9 @@ def importable(folder: Path) -> Iterator[None]:
 def imported(reference: str, *, key: str, base_dir: Path) -> Any:
     """Return the object that "package.module:object" names.
 
-    Importing runs the module's code: it is the user's own, named in the user's own file.
+    Importing runs the module's code: it is the user's own, named in the user's own file. What is
+    at hand everywhere (the standard library, torch and the like) is refused, so that a file alone,
+    without code beside it, cannot run a command or delete a folder by naming the function for it.
 
     Args:
         reference: What to import; the object may be nested, "module:Class.method".
@@ -46,8 +51,8 @@ def imported(reference: str, *, key: str, base_dir: Path) -> Any:
         base_dir: Folder that comes first on `sys.path`, only while importing.
 
     Raises:
-        UsageError: If the reference is malformed, the module or object does not exist, or
-            importing it fails.
+        UsageError: If the reference is malformed, the module is none of the user's, the module
+            or object does not exist, or importing it fails.
     """
     form = _FORM.fullmatch(reference)
     if form is None:
@@ -57,6 +62,7 @@ def imported(reference: str, *, key: str, base_dir: Path) -> Any:
     name = form["module"]
     with importable(base_dir):
         _refuse_clash(name, key, base_dir)
+        _refuse_foreign(name, key, base_dir)
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -73,6 +79,11 @@ def imported(reference: str, *, key: str, base_dir: Path) -> Any:
                 f'{key}: "{name}" has no "{form["object"]}".{did_you_mean(part, known)}'
             )
         value = getattr(value, part)
+        if isinstance(value, ModuleType):
+            raise UsageError(
+                f'{key}: "{reference}" leads into the module "{value.__name__}"; name the module '
+                "of yours that holds the object before the colon"
+            )
     return value
 
 
@@ -115,4 +126,13 @@ def _refuse_clash(name: str, key: str, base_dir: Path) -> None:
         raise UsageError(
             f'{key}: a module named "{top}" is already loaded from {origin or "Python itself"}, '
             f"so {found.origin} cannot be; rename yours"
+        )
+
+
+def _refuse_foreign(name: str, key: str, base_dir: Path) -> None:
+    """Refuse a module that is at hand everywhere, unless the user has one of that name."""
+    top = name.partition(".")[0]
+    if top in _NO_MODELS and PathFinder.find_spec(top, [str(base_dir.resolve())]) is None:
+        raise UsageError(
+            f'{key}: "{top}" holds no model of yours; name a function of your own that returns it'
         )

@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,7 +71,10 @@ def _read_safetensors(path: Path) -> State:
 
 def _read_torch(path: Path, *, trust_pickle: bool) -> Any:
     try:
-        with warnings.catch_warnings(), importable(path.parent):
+        with (
+            warnings.catch_warnings(),
+            importable(path.parent) if trust_pickle else nullcontext(),
+        ):
             # torch warns of pickle protocols and TorchScript; both end in a result or an error
             warnings.filterwarnings("ignore")
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)

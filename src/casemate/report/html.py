@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from casemate.errors import CasemateError
-from casemate.report import checks, formats, provenance, summary
+from casemate.report import checks, formats, origins, provenance, summary
 from casemate.report.comparisons import comparisons
 from casemate.report.curves import charts
 from casemate.report.facts import NORMS, State, facts_of, varying
@@ -96,6 +96,7 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
         "silent": checks.silent(raised),
         "models": provenance.models(record),
         "provenance": provenance.provenance(record),
+        "elsewhere": origins.elsewhere(record),
         "spent": provenance.spent(facts),
         "policy": provenance.as_yaml(record.spec["policy"]) if record.spec.get("policy") else "",
         "configuration": provenance.as_yaml(record.spec),
@@ -155,6 +156,7 @@ def _environment() -> Environment:
         states=summary.states_in_words,
         yaml=provenance.as_yaml,
         flat=provenance.flat,
+        origin=origins.in_words,
         heat=_heat,
         commas=_commas,
     )

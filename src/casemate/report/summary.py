@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from casemate.errors import ExitCode
 from casemate.evidence import Severity, Verdict
 from casemate.report import formats
-from casemate.report.facts import State
+from casemate.report.facts import NORMS, State
 from casemate.report.matrix import untested
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from casemate.campaign.record import CampaignRecord
     from casemate.report.facts import Facts
     from casemate.report.matrix import Row
+    from casemate.stats import Measurement
 
 __all__ = ["Summary", "exit_meaning", "in_words", "paste", "states_in_words", "summary"]
 
@@ -36,7 +37,10 @@ class Summary:
         headline: The verdict in two words.
         state: The state that the verdict is shown in.
         sentence: The verdict in one sentence.
-        worst: The attack with the highest success rate, or None if none was measured; no control.
+        worst: The attack with the highest success rate, or None if none was measured; no control,
+            and none that goes as far as it must, whose rate says nothing without its distance.
+        smallest: Of the attacks that search the smallest perturbation, the one with the least
+            distance, or None.
         control: The control with the highest success rate, or None.
         states: Trials by state.
         tested: Threats with at least one finished trial that is no control.
@@ -48,6 +52,7 @@ class Summary:
     state: State
     sentence: str
     worst: Facts | None
+    smallest: Facts | None
     control: Facts | None
     states: dict[State, int]
     tested: int
@@ -66,7 +71,8 @@ def summary(record: CampaignRecord, facts: Sequence[Facts], rows: Sequence[Row])
         headline=headline,
         state=state,
         sentence=_sentence(record, states),
-        worst=_worst([f for f in facts if not f.threat.control]),
+        worst=_worst([f for f in facts if not f.threat.control and not _unbounded(f)]),
+        smallest=_smallest([f for f in facts if not f.threat.control and _unbounded(f)]),
         control=_worst([f for f in facts if f.threat.control]),
         states=states,
         tested=len({f.threat.id for f in facts if f.trial.evidence and not f.threat.control}),
@@ -95,12 +101,15 @@ def paste(
 ) -> tuple[tuple[str, str], ...]:
     """Return the executive summary as (title, statement), one a line."""
     exit_code = f"exit code {record.exit_code}: {exit_meaning(record)}"
+    worst = in_words(summed.worst) if summed.worst else "no rate within a budget was measured"
     lines = [
         ("Subject", _subject(record)),
         ("Result", f"{summed.headline} ({exit_code.rstrip('.')}). {summed.sentence}"),
         ("Trials", f"{len(facts):,} in all: {states_in_words(summed.states)}."),
-        ("Worst case", f"{in_words(summed.worst)}." if summed.worst else "no rate was measured."),
+        ("Worst case", f"{worst}."),
     ]
+    if summed.smallest is not None:
+        lines.append(("Smallest perturbation", f"{_distance_in_words(summed.smallest)}."))
     if summed.control is not None:
         lines.append(("Control", f"noise without direction, at most {in_words(summed.control)}."))
     lines.append(("Health", _health(summed.unhealthy, facts)))
@@ -158,6 +167,32 @@ def _worst(facts: Sequence[Facts]) -> Facts | None:
         return None
     # of equal rates the one with more samples behind it, which has the higher lower end
     return max(measured, key=lambda fm: (fm[1].value or 0.0, fm[1].low or 0.0))[0]
+
+
+def _unbounded(facts: Facts) -> bool:
+    """Whether the attack goes as far as it must, so that nearly any model gives in."""
+    return facts.epsilon is None and facts.threat.minimizes
+
+
+def _smallest(facts: Sequence[Facts]) -> Facts | None:
+    measured = [(f, m.value) for f in facts if (m := _distance(f)) and m.value is not None]
+    return min(measured, key=lambda pair: pair[1])[0] if measured else None
+
+
+def _distance(facts: Facts) -> Measurement | None:
+    return facts.measurement(f"distance {facts.norm or 'l2'}")
+
+
+def _distance_in_words(facts: Facts) -> str:
+    found, success = _distance(facts), facts.success
+    assert found is not None  # noqa: S101 - it was chosen by it
+    norm = NORMS.get(facts.norm or "l2", facts.norm)
+    rate = f"; success {formats.figure(success)}, n = {success.n:,}" if success else ""
+    return (
+        f"mean distance {formats.figure(found)} {norm} {formats.interval(found)} (95 % interval, "
+        f"n = {found.n:,}{rate}) by {facts.attack}, {facts.scenario}, {facts.against} "
+        f"(trial {facts.number})"
+    )
 
 
 def _subject(record: CampaignRecord) -> str:

@@ -1,0 +1,58 @@
+"""What came out otherwise when a trial was computed again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from casemate.campaign.encoding import encode_evidence
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from casemate.evidence import Evidence
+    from casemate.stats import Measurement
+
+__all__ = ["differences"]
+
+
+def differences(before: Evidence, after: Evidence) -> tuple[str, ...]:
+    """Return one sentence for each thing that differs; none if nothing does, bit for bit."""
+    if encode_evidence(before) == encode_evidence(after):
+        return ()
+    found = []
+    names = dict.fromkeys(m.name for e in (before, after) for m in e.measurements)
+    for name in names:
+        was, now = _measured(before, name), _measured(after, name)
+        if was != now:
+            found.append(f"{name} was {_words(was)} and is {_words(now)}")
+    for what in ("flags", "spent"):
+        was_said, now_said = getattr(before, what), getattr(after, what)
+        if was_said != now_said:
+            found.append(f"{what} were {was_said or 'none'} and are {now_said or 'none'}")
+    for table in ("samples", "examples"):
+        columns = _changed(getattr(before, table), getattr(after, table))
+        if columns:
+            found.append(f"{table} differ in {', '.join(columns)}")
+    return tuple(found) or ("the evidence differs in its form",)
+
+
+def _measured(evidence: Evidence, name: str) -> Measurement | None:
+    return next((m for m in evidence.measurements if m.name == name), None)
+
+
+def _words(measurement: Measurement | None) -> str:
+    if measurement is None or measurement.value is None:
+        return "not measured"
+    return f"{measurement.value!r} (n = {measurement.n})"
+
+
+def _changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> list[str]:
+    return [
+        name
+        for name in dict.fromkeys((*before, *after))
+        if name not in before or name not in after or not _same(before[name], after[name])
+    ]
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

@@ -1,23 +1,22 @@
 """What the campaign engine costs: planning 10,000 trials, and the overhead of running one.
 
-Run with `python -m benchmarks.campaign [--json FILE]`. Every row is {name, value, unit, limit,
-better, peer}; the exit code is 1 if a limit is broken.
+Run with `python -m benchmarks.campaign`; the exit code is 1 if a limit is broken.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarks.command import finish
+from benchmarks.rows import Row
 from casemate.campaign.assemble import Replay
 from casemate.campaign.document import parse_document
 from casemate.campaign.events import TrialStarted
@@ -51,21 +50,12 @@ defaults: {samples: 100}
 
 def main() -> int:
     """Measure, print the rows, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    arguments = parser.parse_args()
-    torch.set_num_threads(
-        1
-    )  # the engine is not parallel, and idle threads would blur the difference
-    rows = [_planning(), _overhead(), _help()]
-    for row in rows:
-        print(f"{row['name']}: {row['value']:.3g} {row['unit']} (limit {row['limit']:g})")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    return int(any(row["value"] > row["limit"] for row in rows))
+    # the engine is not parallel, and idle threads would blur the difference
+    torch.set_num_threads(1)
+    return finish(__doc__, lambda: [_planning(), _overhead(), _help()])
 
 
-def _planning() -> dict[str, Any]:
+def _planning() -> Row:
     """Time from the text of a specification to the plan of 10,000 trials, imports apart."""
     epsilons = ", ".join(f"{i}/400" for i in range(1, 101))
     steps = ", ".join(str(i) for i in range(1, 101))
@@ -78,10 +68,12 @@ def _planning() -> dict[str, Any]:
             plan = _plan(text, Gates(base_dir=Path()), store)
             seconds.append(time.perf_counter() - started)
     assert len(plan.trials) == 10_000  # noqa: S101, PLR2004 - what is timed is what was promised
-    return _row("plan of 10,000 trials", statistics.median(seconds), "s", _PLAN_LIMIT)
+    return Row(
+        name="plan of 10,000 trials", value=statistics.median(seconds), unit="s", limit=_PLAN_LIMIT
+    )
 
 
-def _overhead() -> dict[str, Any]:
+def _overhead() -> Row:
     """Time from the start of one trial to that of the next, over the same attack called directly.
 
     The direct call comes right before each trial, so that both meet the same load of the machine.
@@ -99,8 +91,11 @@ def _overhead() -> dict[str, Any]:
             watch = _Watch(plan, gates, target)
             run_plan(plan, store, gates, replay=Replay(source="benchmark.yaml"), listeners=[watch])
             differences += watch.differences[1:]  # the first warms up
-    return _row(
-        "engine overhead a trial", 1000 * statistics.median(differences), "ms", _OVERHEAD_LIMIT
+    return Row(
+        name="engine overhead a trial",
+        value=1000 * statistics.median(differences),
+        unit="ms",
+        limit=_OVERHEAD_LIMIT,
     )
 
 
@@ -129,7 +124,7 @@ class _Watch:
         self._bare = self._started - started
 
 
-def _help() -> dict[str, Any]:
+def _help() -> Row:
     """Wall time of `casemate --help` over that of `import torch`, interleaved."""
     commands = {
         "help": [sys.executable, "-m", "casemate.cli.main", "--help"],
@@ -142,24 +137,18 @@ def _help() -> dict[str, Any]:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             seconds[name].append(time.perf_counter() - started)
     ratio = statistics.median(seconds["help"]) / statistics.median(seconds["torch"])
-    row = _row("casemate --help over import torch", ratio, "x", _HELP_LIMIT)
-    return {**row, "peer": "import torch"}
+    return Row(
+        name="casemate --help over import torch",
+        value=ratio,
+        unit="x",
+        limit=_HELP_LIMIT,
+        peer="import torch",
+    )
 
 
 def _plan(text: str, gates: Gates, store: Store) -> Plan:
     spec, problems = read_spec(parse_document(text, "benchmark.yaml"), base_dir=Path())
     return make_plan(spec, problems, gates, store)
-
-
-def _row(name: str, value: float, unit: str, limit: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": value,
-        "unit": unit,
-        "limit": limit,
-        "better": "lower",
-        "peer": None,
-    }
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ import copy
 
 import pytest
 import torch
+from steppers import Recorder
+from systems import data_of, scores_of
 from torch import nn
+from trials import Edges
 
 from casemate.data.digits import Digits
 from casemate.models.load import target_from
@@ -53,3 +56,21 @@ def trained(_trained):
 def healthy(trained, digits):
     """That network as a target."""
     return target_from(trained, domain=digits.domain, classes=digits.classes)
+
+
+@pytest.fixture
+def recorder():
+    """An attack that keeps what it was given, and has nothing yet."""
+    Recorder.seen.clear()
+    Recorder.answers.clear()
+    return Recorder()
+
+
+@pytest.fixture
+def textured():
+    """A model that likes fine texture, and smooth images that it reads correctly."""
+    module = Edges()
+    generator = torch.Generator().manual_seed(2)
+    smooth = torch.rand((60, 1, 4, 4), generator=generator)
+    x = nn.functional.interpolate(smooth, (8, 8), mode="bilinear", align_corners=False)
+    return module, data_of(x, scores_of(module, x).argmax(1), 3)

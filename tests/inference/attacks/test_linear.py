@@ -155,9 +155,10 @@ THOROUGH = LBFGS(searches=16, tolerance=1e-6)
 
 
 @pytest.mark.parametrize("classes", [2, 6])
+@pytest.mark.parametrize("scale", [300.0, 3000.0])
 @pytest.mark.parametrize("attack", [LBFGS(), THOROUGH], ids=["default", "thorough"])
-def test_lbfgs_finds_the_nearest_hyperplane(attack, classes):
-    module, data = linear_case(classes, n=40, scale=300.0)
+def test_lbfgs_finds_the_nearest_hyperplane(attack, classes, scale):
+    module, data = linear_case(classes, n=40, scale=scale)
     # all wrong classes are aimed at together: the likeliest has to be the nearest, too, and not
     # within a hair, where others are as near
     _, gap = differences(module, data)

@@ -46,7 +46,7 @@ class LBFGS:
     """
 
     initial_c: float = 0.1
-    searches: int = 8
+    searches: int = 10
     iterations: int = 60
     memory: int = 8
     tolerance: float = 1e-4

@@ -1,0 +1,45 @@
+"""The command line that benchmarks without options of their own share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.rows import as_markdown, as_text, write
+from casemate.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.rows import Row
+
+__all__ = ["finish"]
+
+
+def finish(description: str | None, measure: Callable[[], Sequence[Row]]) -> int:
+    """Measure, print the rows, write them if asked to, and return the exit code.
+
+    Args:
+        description: For `--help`.
+        measure: Takes the figures; a `UsageError` means that something is missing.
+
+    Returns:
+        1 if a limit is broken, 2 if something is missing, else 0.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    arguments = parser.parse_args()
+    try:
+        rows = measure()
+    except UsageError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    print(as_markdown(rows) if arguments.markdown else as_text(rows))
+    if arguments.json:
+        write(rows, arguments.json)
+    return int(any(row.broken for row in rows))

@@ -238,7 +238,7 @@ def test_no_samples_are_refused():
 @pytest.mark.parametrize("goal", [-1, 3])
 def test_goals_that_are_no_class_are_refused(goal):
     module, data = linear_case(3)
-    with pytest.raises(UsageError, match=f"goal {goal} is not in 0..2"):
+    with pytest.raises(UsageError, match=f"the goal is label {goal}; choose one from 0 to 2"):
         evaluate(Setting(attack=BIM(), goal=goal), target_of(module, data), data)
 
 

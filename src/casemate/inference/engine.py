@@ -60,7 +60,8 @@ def craft(
         data: Samples with their true labels.
         goals: (n,) int64 labels to reach, -1 or None for any wrong one.
         seed: Of the attack's random numbers.
-        batch_size: Jobs at a time; bounds memory, does not change the result.
+        batch_size: Jobs at a time; bounds memory. It changes no result, unless a budget ends the
+            run: samples that are attacked together get equally far.
         early_stop: Drop a sample once it fools the model; of several restarts the first that
             does so counts. Off, an attack runs all its steps and the point with the best margin
             is kept. An attack that minimizes a distance always runs to its end.

@@ -32,12 +32,12 @@ def accuracy(target: Target, dataset: Dataset, *, batch_size: int = 512) -> Meas
     if dataset.domain.shape != target.domain.shape:
         raise UsageError(
             f"{dataset.name} holds inputs of shape {dataset.domain.shape}, but the model takes "
-            f"{target.domain.shape}"
+            f"{target.domain.shape}; give data of that shape, or set preprocessing.size"
         )
     if len(dataset.classes) != len(target.classes):
         raise UsageError(
             f"{dataset.name} has {len(dataset.classes)} classes, but the model has "
-            f"{len(target.classes)}"
+            f"{len(target.classes)}; give the data that the model was trained for"
         )
     labels = dataset.targets
     right = 0

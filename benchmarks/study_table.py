@@ -34,7 +34,7 @@ def table(report: dict[str, Any]) -> str:
         report: As `casemate run --json` writes it.
     """
     models = _models(report["models"])
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             "model",
             "attack",

@@ -93,3 +93,16 @@ def test_only_settings_that_differ_and_stand_nowhere_else_are_told():
     b = replace(b, settings={**b.settings, "seed": 3, "samples": 9})
     record = replace(demo_record(), trials=(a, b), findings=())
     assert varying(facts_of(record)) == {1: "seed 0", 2: "seed 3"}
+
+
+def test_a_nested_setting_is_told_by_as_much_of_its_name_as_it_takes():
+    def of(number, rate, layers, depth):
+        t = trial(number, {"name": "pgd"})
+        model = {"recipe": {"rate": rate}, "net": {"layers": layers}, "head": {"layers": depth}}
+        return replace(t, settings={**t.settings, "model": model})
+
+    record = replace(demo_record(), trials=(of(1, 0.1, 3, 1), of(2, 0.2, 4, 2)), findings=())
+    assert varying(facts_of(record)) == {
+        1: "rate 0.1, net layers 3, head layers 1",
+        2: "rate 0.2, net layers 4, head layers 2",
+    }

@@ -148,7 +148,9 @@ def _evaluate(
             f"{data.name}: there are no samples to attack; raise samples or choose another class"
         )
     if setting.goal is not None and not 0 <= setting.goal < len(target.classes):
-        raise UsageError(f"the goal is label {setting.goal}; choose one from 0 to {len(target.classes) - 1}")
+        raise UsageError(
+            f"the goal is label {setting.goal}; choose one from 0 to {len(target.classes) - 1}"
+        )
     system = target if setting.defense is None else target.behind(setting.defense)
     transfer = setting.defense is not None and setting.attacker is Attacker.BEFORE
     clean, identity = clean_scores(system, data, batch_size), data.rows

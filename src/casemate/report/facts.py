@@ -115,6 +115,11 @@ class Facts:
         return f"{formats.budget(self.epsilon)} {norm}".strip()
 
     @property
+    def unbounded(self) -> bool:
+        """Whether the attack goes as far as it must, so that nearly any model gives in."""
+        return self.epsilon is None and self.threat.minimizes
+
+    @property
     def details(self) -> str:
         """The other parameters in words: "steps 10, restarts 2"."""
         return parameters_in_words({k: v for k, v in self.parameters.items() if k != "norm"})
@@ -177,10 +182,21 @@ def varying(facts: Sequence[Facts]) -> dict[int, str]:
     }
     names = dict.fromkeys(name for row in rows.values() for name in row)
     differing = [n for n in names if len({repr(row.get(n)) for row in rows.values()}) > 1]
+    short = {n: _short(n, differing) for n in differing}
     return {
-        number: parameters_in_words({n: row.get(n) for n in differing})
+        number: parameters_in_words({short[n]: row.get(n) for n in differing})
         for number, row in rows.items()
     }
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    """Return the end of a dotted name, as long as it takes to tell it from the others."""
+    parts = name.split(".")
+    for i in range(len(parts) - 1, 0, -1):
+        end = ".".join(parts[i:])
+        if sum(n == end or n.endswith(f".{end}") for n in names) == 1:
+            return end.replace(".", " ")
+    return name.replace(".", " ")
 
 
 def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:

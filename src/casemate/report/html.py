@@ -25,6 +25,7 @@ from casemate.report.limits import LADDER, MAX_BYTES, next_rung
 from casemate.report.matrix import matrix, untested
 from casemate.report.plots import draw, drawn
 from casemate.report.scenarios import scenarios
+from casemate.report.strongest import strongest
 from casemate.report.text import cut, tail, visible
 from casemate.report.threat_models import identifiers
 from casemate.report.writing import write_text
@@ -90,6 +91,7 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
         "matrix": rows,
         "untested": untested(rows),
         "findings": findings,
+        "strongest": () if findings else strongest(facts, by_trial),
         "scenarios": scenarios(facts),
         "comparisons": comparisons(facts),
         "flagged": raised,

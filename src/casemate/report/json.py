@@ -18,6 +18,7 @@ from casemate.report import provenance, summary
 from casemate.report.comparisons import comparisons
 from casemate.report.facts import facts_of
 from casemate.report.matrix import matrix, untested
+from casemate.report.strongest import strongest
 from casemate.report.threat_models import identifiers
 from casemate.report.writing import write_text
 from casemate.threats import taxonomy
@@ -75,6 +76,7 @@ def document(record: CampaignRecord) -> dict[str, Any]:
             "trials_with_failure_flag": summed.unhealthy,
         },
         "findings": [{"rank": i, **asdict(f)} for i, f in enumerate(record.findings, 1)],
+        "strongest": [e.facts.number for e in strongest(facts, {})] if not record.findings else [],
         "matrix": [_row(row) for row in rows],
         "not_tested": {stage.value: list(titles) for stage, titles in untested(rows).items()},
         "threats": _threats(facts),

@@ -71,8 +71,8 @@ def summary(record: CampaignRecord, facts: Sequence[Facts], rows: Sequence[Row])
         headline=headline,
         state=state,
         sentence=_sentence(record, states),
-        worst=_worst([f for f in facts if not f.threat.control and not _unbounded(f)]),
-        smallest=_smallest([f for f in facts if not f.threat.control and _unbounded(f)]),
+        worst=_worst([f for f in facts if not f.threat.control and not f.unbounded]),
+        smallest=_smallest([f for f in facts if not f.threat.control and f.unbounded]),
         control=_worst([f for f in facts if f.threat.control]),
         states=states,
         tested=len({f.threat.id for f in facts if f.trial.evidence and not f.threat.control}),
@@ -167,11 +167,6 @@ def _worst(facts: Sequence[Facts]) -> Facts | None:
         return None
     # of equal rates the one with more samples behind it, which has the higher lower end
     return max(measured, key=lambda fm: (fm[1].value or 0.0, fm[1].low or 0.0))[0]
-
-
-def _unbounded(facts: Facts) -> bool:
-    """Whether the attack goes as far as it must, so that nearly any model gives in."""
-    return facts.epsilon is None and facts.threat.minimizes
 
 
 def _smallest(facts: Sequence[Facts]) -> Facts | None:

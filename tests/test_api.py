@@ -57,7 +57,15 @@ def test_the_readme_in_ten_lines(data, network, tmp_path):
     result = cm.attack(model, data, attacks, samples=60)
     fgsm, pgd, lbfgs = result.evidence
     assert str(result).count("attack success rate") == 3
-    assert result["attack success rate"] == fgsm["attack success rate"]
+    assert result["fgsm", "attack success rate"] == fgsm["attack success rate"]
+    assert result[2, "ssim"] == lbfgs["ssim"]
+    for which, words in {
+        "attack success rate": "several attacks were run; say which",
+        ("bim", "ssim"): "0 of the attacks are 'bim'",
+        ("pgd", "simm"): 'Did you mean "ssim"',
+    }.items():
+        with pytest.raises(UsageError, match=words):
+            _ = result[which]
     # FGSM follows the cross-entropy; on a linear model PGD can only improve on it
     assert 0.1 < fgsm["attack success rate"].value <= pgd["attack success rate"].value
     assert lbfgs["attack success rate"].value > 0.95
@@ -67,6 +75,7 @@ def test_the_readme_in_ten_lines(data, network, tmp_path):
     report = result.report(tmp_path / "report.html", name="my model").read_text()
     assert "my model" in report
     assert report.lower().startswith("<!doctype html>")
+    assert f"torch {torch.__version__}" in report
 
 
 def test_goal_and_source_by_name(data, network):

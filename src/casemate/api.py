@@ -13,27 +13,31 @@ result.report("report.html")
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from casemate import registry
+from casemate.campaign.provenance import origin
 from casemate.campaign.record import CampaignRecord, TrialRecord
+from casemate.data.dataset import Dataset
 from casemate.data.splits import of_class, stratified_sample
-from casemate.errors import UsageError
+from casemate.errors import UsageError, did_you_mean
 from casemate.identity import canonical, key
 from casemate.inference.evaluate import Attacker, Setting, evaluate
 from casemate.models.load import load_target, target_from
+from casemate.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from os import PathLike
 
-    from casemate.data.dataset import Dataset, Split
+    from casemate.data.dataset import Split
     from casemate.evidence import Evidence
     from casemate.inference.jobs import Stepper
     from casemate.stats import Measurement
-    from casemate.target import FrontDefense, Target
+    from casemate.target import FrontDefense
 
 __all__ = ["Result", "attack", "load_data", "load_model"]
 
@@ -42,18 +46,25 @@ def load_data(source: str, *, split: Split = "test", **parameters: Any) -> Datas
     """Return one split of a data set.
 
     Args:
-        source: A registered source: "digits", "mnist", "gtsrb", "folder", "npz", ...
+        source: A registered source: "digits", "mnist", "gtsrb", "folder", "npz", ..., or the path
+            of an .npz file or of a folder with one subfolder of images a class.
         split: "train" or "test".
-        **parameters: The source's own, such as `path` of a folder or `size` of its images.
+        **parameters: The source's own, such as `size` of the images of a folder.
 
     Raises:
         UsageError: If there is no such source or the data cannot be had.
     """
+    path = Path(source)
+    if source not in registry.names("data") and (path.suffix == ".npz" or path.exists()):
+        parameters = {"path": source, **parameters}
+        source = "folder" if path.is_dir() else "npz"
     cls = registry.get("data", source)
     try:
         made = cls(**parameters)
     except TypeError as error:
-        raise UsageError(f'data source "{source}": {error}; see casemate list data') from error
+        known = ", ".join(f.name for f in fields(cls))
+        reason = str(error).partition("() ")[2] or str(error)
+        raise UsageError(f'data source "{source}": {reason}; its parameters are {known}') from error
     data: Dataset = made.load(split)
     return data
 
@@ -85,7 +96,7 @@ def load_model(model: Any, data: Dataset, **options: Any) -> Target:
 def attack(
     model: Target,
     data: Dataset,
-    attacks: Sequence[Stepper],
+    attacks: Stepper | Sequence[Stepper],
     *,
     samples: int = 100,
     source: str | int | None = None,
@@ -94,6 +105,7 @@ def attack(
     attacker: str = "aware",
     early_stop: bool = True,
     round: bool = False,  # noqa: A002 - the campaign's word for it
+    queries: int | None = None,
     seed: int = 0,
     batch_size: int = 128,
     progress: Callable[[int, int], None] | None = None,
@@ -103,7 +115,7 @@ def attack(
     Args:
         model: From `load_model`, or `TrainedModel.target()`.
         data: Samples with true labels; `samples` of them are drawn, stratified by class.
-        attacks: The attacks, each run on the same samples.
+        attacks: One attack or several, each run on the same samples.
         samples: How many samples to attack at most.
         source: Attack only samples of this class, by name or label.
         goal: Class to reach, by name or label; None is any wrong one.
@@ -112,6 +124,8 @@ def attack(
             "aware" of it.
         early_stop: Drop a sample once it fools the model.
         round: Put what is returned on the domain's grid (8-bit values) before judging it.
+        queries: Most points of a sample that the attacker may have evaluated; None is as many as
+            the attack asks for.
         seed: Of every random draw.
         batch_size: Samples at a time; bounds memory.
         progress: Called with jobs done and jobs in all, for each attack.
@@ -119,6 +133,8 @@ def attack(
     Raises:
         UsageError: If something does not fit the model or the data.
     """
+    chosen_attacks = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
+    _check_attack_call(model, data, chosen_attacks)
     chosen = data if source is None else of_class(data, source)
     chosen = stratified_sample(chosen, samples, seed)
     target_label = None if goal is None else data.class_index(goal)
@@ -127,7 +143,7 @@ def attack(
             f'attacker is "{attacker}", but must be one of {", ".join(a.value for a in Attacker)}'
         )
     trials = []
-    for number, one in enumerate(attacks, start=1):
+    for number, one in enumerate(chosen_attacks, start=1):
         setting = Setting(
             attack=one,
             goal=target_label,
@@ -135,12 +151,13 @@ def attack(
             attacker=Attacker(attacker),
             early_stop=early_stop,
             round=round,
+            queries=queries,
             seed=seed,
         )
         begun = time.perf_counter()
         evidence = evaluate(setting, model, chosen, batch_size=batch_size, progress=progress)
         settings = {
-            "data": {"source": data.name},
+            "data": {"source": data.name, "digest": data.digest},
             "attack": {"name": registry.name_of("attack", type(one)), **canonical(one)},
             "goal": None if goal is None and source is None else {"from": source, "to": goal},
             "defense": None
@@ -150,6 +167,7 @@ def attack(
             "samples": len(chosen),
             "early_stop": early_stop,
             "round": round,
+            "queries": queries,
             "seed": seed,
             "model_digest": model.digest,
         }
@@ -160,11 +178,34 @@ def attack(
                 settings=settings,
                 threat=one.threat.threat,
                 status="finished",
+                control=bool(getattr(one, "control", False)),
+                made={**origin(str(model.device)), "batch_size": batch_size},
                 seconds=time.perf_counter() - begun,
                 evidence=evidence,
             )
         )
     return Result(trials=tuple(trials), classes=data.classes, data=data.name, model=model.digest)
+
+
+def _check_attack_call(model: Any, data: Any, attacks: tuple[Any, ...]) -> None:
+    """Raise `UsageError` where something else than what `attack` takes was handed over."""
+    if not isinstance(model, Target):
+        raise UsageError(
+            f"the model is of type {type(model).__name__}; hand over casemate.load_model(model, "
+            "data), which knows the domain of its inputs"
+        )
+    if not isinstance(data, Dataset):
+        raise UsageError(
+            f"the data is of type {type(data).__name__}; hand over casemate.load_data(...) or "
+            "casemate.Dataset.from_arrays(...)"
+        )
+    if not attacks:
+        raise UsageError("there is no attack; give at least one, such as casemate.PGD()")
+    for one in attacks:
+        if not hasattr(one, "threat") or isinstance(one, type):
+            raise UsageError(
+                f"{one!r} is no attack; give attacks with their parameters, such as casemate.PGD()"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +224,41 @@ class Result:
     data: str
     model: str
 
-    def __getitem__(self, name: str) -> Measurement:
-        """Return a measurement of the first attack, by name: "attack success rate"."""
-        return self.evidence[0][name]
+    def __getitem__(self, which: str | int | tuple[str | int, str]) -> Measurement:
+        """Return a measurement: `result["clean accuracy"]`, `result["pgd", "ssim"]`.
+
+        Args:
+            which: The name of a measurement, if there was one attack; else an attack, by its name
+                or by its place from 0, and the name of a measurement.
+
+        Raises:
+            UsageError: If there are several such attacks, or none, or no such measurement.
+        """
+        attack, name = which if isinstance(which, tuple) else (None, which)
+        trials = [
+            t
+            for i, t in enumerate(self.trials)
+            if attack is None or attack in (i, t.settings["attack"]["name"])
+        ]
+        if len(trials) != 1:
+            names = [t.settings["attack"]["name"] for t in self.trials]
+            known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
+            asked = (
+                "several attacks were run"
+                if attack is None
+                else f"{len(trials)} of the attacks are {attack!r}"
+            )
+            raise UsageError(
+                f'{asked}; say which and what, such as result[0, "attack success rate"], of {known}'
+            )
+        evidence = trials[0].evidence
+        assert evidence is not None  # noqa: S101 - attack() records finished trials only
+        measured = {m.name: m for m in evidence.measurements}
+        if name not in measured:
+            raise UsageError(
+                f'there is no measurement "{name}".{did_you_mean(str(name), measured)}'
+            )
+        return measured[str(name)]
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
@@ -233,5 +306,12 @@ class Result:
             spec={"trials": [t.settings for t in self.trials]},
             trials=self.trials,
             models=({"digest": self.model, "name": "model", "classes": list(self.classes)},),
+            provenance={
+                "versions": self.trials[0].made["versions"],
+                "hardware": self.trials[0].made["hardware"],
+                "hashes": {"data": self.trials[0].settings["data"]},
+                "started": self.trials[0].made["at"],
+                "seconds": sum(t.seconds for t in self.trials),
+            },
         )
         return write(record, path)

@@ -33,6 +33,9 @@ Outputs = Literal["logits", "probabilities", "labels"]
 class FrontDefense(Protocol):
     """A defense in front of the model: inputs in the domain to inputs in the domain."""
 
+    def check(self, domain: Domain) -> None:
+        """Raise `UsageError` if such inputs cannot be defended so."""
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return the defended inputs, (b, *shape); differentiable where the defense is."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from audit import SPEC, write_audit
 
+from casemate import registry
 from casemate.campaign.assemble import Replay
 from casemate.campaign.document import load_document, parse_document
 from casemate.campaign.gates import Gates
@@ -48,6 +49,15 @@ class Audit:
             plan = plan if only is None else plan.only(only)
             replay = Replay(source=str(self.path))
             return run_plan(plan, store, gates, replay=replay, again=again, listeners=listeners)
+
+
+@pytest.fixture
+def shift(monkeypatch) -> str:
+    """The name of a defense for features."""
+    table = dict(registry._table("defense")) | {"test-shift": "audit_defense:Shift"}
+    real = registry._table
+    monkeypatch.setattr(registry, "_table", lambda kind: table if kind == "defense" else real(kind))
+    return "test-shift"
 
 
 @pytest.fixture

@@ -15,6 +15,18 @@ def test_every_value_knows_its_line():
     assert document.place(("b", 1, "d", "x")) == "f.yaml, line 4, b[1].d.x"
 
 
+def test_merges_that_multiply_end_in_a_sentence_and_not_in_minutes():
+    lines = ["x0: &l0 {a: 1}"]
+    lines += [f"x{i}: &l{i} {{<<: [*l{i - 1}, *l{i - 1}]}}" for i in range(1, 60)]
+    with pytest.raises(UsageError, match="too many or too deeply nested values"):
+        parse_document("\n".join(lines), "f.yaml")
+
+
+def test_a_tab_is_called_a_tab():
+    with pytest.raises(UsageError, match=r"line 2 is not valid YAML.*not with a tab"):
+        parse_document("a:\n\tb: 1", "f.yaml")
+
+
 def test_a_path_reads_as_people_write_it():
     assert show_path(("trials", 0, "attack", "epsilon", 1)) == "trials[0].attack.epsilon[1]"
 
@@ -27,10 +39,18 @@ def test_a_path_reads_as_people_write_it():
         ("a: [1", "is not valid YAML"),
         ("a: 1\na: 2", "line 2: a is given twice"),
         ("a: {b: 1, b: 2}", "a.b is given twice"),
-        ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        (
+            "a: !!python/object/apply:os.system ['true']",
+            "line 1: a is read as .*os.system; put text in quotes",
+        ),
         ("a: &x [*x]", "refers to itself"),
         ("? [1, 2]\n: 3", "key must be plain text"),
-        ("a: 2020-13-45", "not valid YAML"),
+        ("a: 2020-13-45", "line 1: a is read as timestamp; put text in quotes"),
+        ("a:\n  b: 2020-01-01", "line 2: a.b is read as timestamp"),
+        ("a: !!binary aGk=", "a is read as binary"),
+        ("a: !!set {x, y}", "a is read as set"),
+        ("a: {2020-01-01: 1}", "a key must be plain text"),
+        ("a: &x {b: 1}\nc: {<<: *x, <<: *x}", "line 2: c.<< is given twice"),
     ],
 )
 def test_what_is_no_plain_mapping_is_one_sentence(text, message):

@@ -50,7 +50,7 @@ AT_LEAST = rules({"measure": "attack success rate", "at_least": 0.5})[0]
         (AT_MOST, evidence(0, 1), Verdict.INCONCLUSIVE),
         (AT_MOST, None, Verdict.INCONCLUSIVE),
         (AT_LEAST, evidence(49, 100), Verdict.FAIL),
-        (AT_LEAST, evidence(49, 100, FAILED), Verdict.FAIL),
+        (AT_LEAST, evidence(49, 100, FAILED), Verdict.INCONCLUSIVE),
         (AT_LEAST, evidence(50, 100), Verdict.INCONCLUSIVE),
         (AT_LEAST, evidence(70, 100), Verdict.PASS),
         (AT_LEAST, evidence(70, 100, FAILED), Verdict.INCONCLUSIVE),
@@ -114,6 +114,13 @@ def test_a_clean_measure_does_not_suffer_from_the_attack():
     judged = judge(rule, Evidence(measurements=clean, flags=(random,)))
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert "random-outputs" in judged.reason
+
+
+def test_too_little_success_of_a_broken_attack_proves_nothing():
+    assert judge(AT_LEAST, evidence(10, 100)).verdict is Verdict.FAIL
+    broken = judge(AT_LEAST, evidence(10, 100, FAILED))
+    assert broken.verdict is Verdict.INCONCLUSIVE
+    assert "zero-gradients" in broken.reason
 
 
 def test_a_distance_may_have_any_limit():

@@ -182,7 +182,9 @@ def test_a_failure_is_tried_again(audit, monkeypatch):
 
     monkeypatch.setattr(Gates, "evaluate", fails)
     record = audit.run()
-    assert record.trials[1].error == "ZeroDivisionError: no luck"
+    assert record.trials[1].error.startswith(
+        "ZeroDivisionError: no luck (raised at test_run.py, line "
+    )
     monkeypatch.setattr(Gates, "evaluate", real)
     listener = Listener()
     assert audit.run(listener).exit_code == 0
@@ -262,3 +264,89 @@ def test_the_replay_command_is_quoted_for_the_shell():
         "casemate", "run", "my file; rm -rf $HOME.yaml", "--size", "a b", "--store", "s'x",
         "--only", "0123456789ab", "--again",
     ]  # fmt: skip
+
+
+def test_a_model_that_exits_is_a_failed_trial(audit):
+    module = audit.folder / "audited.py"
+    text = module.read_text(encoding="utf-8")
+    module.write_text(
+        text.replace('raise RuntimeError("this model never answers")', 'raise SystemExit("bye")'),
+        encoding="utf-8",
+    )
+    audit.rewrite(
+        "policy:",
+        "  - attack: {name: uniform-noise, epsilon: 0.1}\n"
+        '    model: {function: "audited:broken", outputs: labels}\npolicy:',
+    )
+    record = audit.run()
+    assert [t.status for t in record.trials] == ["finished"] * 3 + ["failed"]
+    assert record.trials[3].error.startswith("SystemExit: bye (raised at audited.py, line ")
+
+
+def test_attacked_again_also_where_other_trials_left_examples(audit, shift, monkeypatch):
+    from casemate.inference import examples
+
+    audit.rewrite(
+        "  - attack: {name: pgd",
+        f"  - {{attack: {{name: fgsm}}, defense: {{name: {shift}}}, attacker: before}}\n"
+        "  - attack: {name: pgd",
+    )
+    crafted = []
+    real = examples.craft
+
+    def watched(attack, *rest, **options):
+        crafted.append(type(attack).__name__)
+        return real(attack, *rest, **options)
+
+    monkeypatch.setattr(examples, "craft", watched)
+    audit.run()
+    crafted.clear()
+    listener = Listener()
+    audit.run(listener, again=True, only="3")
+    assert crafted == ["FGSM"]
+    assert [e.differences for e in listener.of(events.TrialRepeated)] == [()]
+
+
+def test_what_a_trial_borrowed_says_where_it_comes_from(audit):
+    audit.rewrite(
+        'model: {factory: "audited:make"}', "model: {architecture: mlp, recipe: {epochs: 1}}"
+    )
+    audit.rewrite(", where: {attack.epsilon: 0.1}", "")
+    record = audit.run()
+    origins = {t.made["model"]["at"] for t in record.trials}
+    assert len(origins) == 1
+    assert all(t.made["model"]["versions"] == t.made["versions"] for t in record.trials)
+    assert record.provenance["hashes"]["data"].keys() == {"npz/train", "npz/test"}
+
+
+def test_only_noise_is_no_pass(audit):
+    audit.rewrite("attack: {name: fgsm, epsilon: [1/10, 1/4]}", "attack: {name: fgsm}")
+    audit.rewrite("policy:", "  - attack: {name: uniform-noise, epsilon: 0.1}\npolicy:")
+    audit.rewrite("attack.epsilon: 0.1", "attack: uniform-noise")
+    record = audit.run()
+    assert [t.verdict for t in record.trials if t.control] == [Verdict.PASS]
+    assert (record.verdict, record.exit_code) == (Verdict.INCONCLUSIVE, 3)
+    assert "no attacker was judged" in record.doubts[0]
+
+
+def test_a_model_far_below_what_is_declared_is_no_pass(audit):
+    audit.rewrite('"audited:make"', '"audited:wrong", accuracy: 1.0')
+    module = audit.folder / "audited.py"
+    module.write_text(
+        module.read_text(encoding="utf-8")
+        + "\ndef wrong():\n    model = make()\n    with torch.no_grad():\n"
+        "        model.bias.add_(torch.tensor([0.0, -3.0]))\n    return model\n",
+        encoding="utf-8",
+    )
+    audit.rewrite("at_most: 0.1", "at_most: 1.0")
+    record = audit.run()
+    assert record.verdict is Verdict.INCONCLUSIVE
+    assert "is declared 100.0 % accurate, but 50.0 % of 80 test samples" in record.doubts[0]
+
+
+def test_replay_keeps_the_batch_size_which_decides_what_is_spent(audit):
+    from casemate.campaign.assemble import Replay
+
+    assert Replay(source="a.yaml", batch_size=37).command("k") == (
+        "casemate run a.yaml --batch-size 37 --only k --again"
+    )

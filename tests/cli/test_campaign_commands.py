@@ -215,3 +215,61 @@ def test_untrusted_names_reach_the_terminal_as_plain_text(casemate):
     refused = casemate("run", "audit.yaml")
     assert refused.code == 2
     assert not unwanted & set(refused.err)
+
+
+def test_again_says_the_same_bit_for_bit(casemate):
+    casemate("run", "audit.yaml", "-q", "--batch-size", "7")
+    outcome = casemate("run", "audit.yaml", "-q", "--again")
+    assert outcome.code == 0
+    assert "computed again: 3 of 3 the same, bit for bit" in outcome.out
+
+
+def test_again_tells_what_differs_and_ends_with_3(casemate):
+    casemate("run", "audit.yaml", "-q")
+    with Store(Path(".casemate"), write=True) as store:
+        first, second = (store.campaign("audit")["trials"][i]["key"] for i in (0, 1))
+        store.put_evidence(second, store.trial(first).evidence, 1.0, {"at": "then"})
+    outcome = casemate("run", "audit.yaml", "-q", "--only", "2", "--again")
+    assert outcome.code == 3
+    assert "trial 2 differs from what an earlier run computed at then:" in outcome.out
+    assert "attack success rate was 0.0 (n = 40) and is 1.0 (n = 40)" in outcome.out
+    assert "no rule of the policy speaks of what ran" in outcome.out
+
+
+def test_again_tells_what_fails_now(casemate, monkeypatch):
+    from casemate.campaign.gates import Gates
+
+    casemate("run", "audit.yaml", "-q")
+
+    def fails(*_, **__):
+        raise ValueError("late")
+
+    monkeypatch.setattr(Gates, "evaluate", fails)
+    outcome = casemate("run", "audit.yaml", "-q", "--only", "1", "--again")
+    assert outcome.code == 3
+    assert "trial 1 could not be computed again: ValueError: late" in outcome.out
+
+
+def test_a_model_that_raises_cannot_be_timed(casemate):
+    path = Path("audit.yaml")
+    text = path.read_text(encoding="utf-8").replace("name: fgsm", "name: uniform-noise")
+    text = text.replace('factory: "audited:make"', 'function: "audited:broken", outputs: labels')
+    text = text[: text.index("  - attack: {name: pgd")] + text[text.index("policy:") :]
+    path.write_text(text, encoding="utf-8")
+    outcome = casemate("plan", "audit.yaml")
+    assert outcome.code == 2
+    assert "cannot be timed, it raised RuntimeError: this model never answers" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert casemate("plan", "audit.yaml", "--no-probe").code == 0
+
+
+def test_odd_digits_are_no_trial(casemate):
+    outcome = casemate("run", "audit.yaml", "--only", "\N{SUPERSCRIPT TWO}")
+    assert outcome.code == 2
+    assert "no trial has the number or key" in outcome.err
+
+
+def test_sizes_have_reports_of_their_own(casemate):
+    casemate("run", "audit.yaml", "-q", "--size", "small")
+    assert Path(".casemate/reports/audit-small.html").exists()
+    assert not Path(".casemate/reports/audit.html").exists()

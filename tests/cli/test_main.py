@@ -85,7 +85,7 @@ def test_an_interrupt_says_that_nothing_is_lost(casemate, monkeypatch):
     monkeypatch.setattr("casemate.campaign.run.run_plan", interrupted)
     outcome = casemate("run", "audit.yaml")
     assert outcome.code == 130
-    assert "what is computed is kept; run again to resume" in outcome.err
+    assert "finished trials and trained models are kept; run again to go on" in outcome.err
 
 
 def test_a_defect_of_ours_keeps_its_traceback(casemate, monkeypatch):
@@ -93,5 +93,8 @@ def test_a_defect_of_ours_keeps_its_traceback(casemate, monkeypatch):
         raise ZeroDivisionError
 
     monkeypatch.setattr("casemate.campaign.run.run_plan", broken)
-    with pytest.raises(ZeroDivisionError):
-        casemate("run", "audit.yaml")
+    outcome = casemate("run", "audit.yaml")
+    assert outcome.code == 70  # neither a verdict nor the user's mistake
+    assert "ZeroDivisionError" in outcome.err
+    assert "Traceback" in outcome.err
+    assert outcome.err.rstrip().endswith("please report it")

@@ -12,6 +12,7 @@ from systems import (
 )
 
 from casemate.access import Budget
+from casemate.errors import UsageError
 from casemate.inference.attacks.bim import BIM
 from casemate.inference.attacks.fgsm import FGSM
 from casemate.inference.attacks.lbfgs import LBFGS
@@ -152,3 +153,33 @@ def test_a_budget_that_ends_while_rounding():
         )
         assert found.exhausted
         assert found.spent["attack forward"] <= limit
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+@pytest.mark.parametrize("queries", [1, 4, 10, 11, 17, 10_000])
+def test_a_samples_queries_are_bounded_whatever_the_batch(queries, batch):
+    module, data = curved_case(n=12)
+    attack = PGD(epsilon=0.02, steps=9, restarts=3)
+    counting = Counting(module)
+    options = {"early_stop": False, "queries": queries}
+    found = craft(attack, target_of(counting, data), data, batch_size=batch, **options)
+    each = min(queries, 30)
+    assert found.spent["attack forward"] == 12 * each
+    assert counting.forward_samples == 12 * each + len(data)
+    assert found.exhausted == (queries < 30)
+    other = craft(attack, target_of(module, data), data, batch_size=7, **options)
+    torch.testing.assert_close(found.adversarial, other.adversarial, rtol=0, atol=2e-5)
+
+
+def test_as_many_queries_as_one_restart_needs_is_one_restart():
+    module, data = curved_case(n=12)
+    target = target_of(module, data)
+    bounded = craft(PGD(epsilon=0.1, steps=9, restarts=3), target, data, queries=10)
+    single = craft(PGD(epsilon=0.1, steps=9, restarts=1), target, data)
+    assert torch.equal(bounded.adversarial, single.adversarial)
+
+
+def test_no_queries_at_all_are_refused():
+    module, data = curved_case()
+    with pytest.raises(UsageError, match="queries is 0"):
+        craft(PGD(), target_of(module, data), data, queries=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +275,39 @@ def test_the_report_knows_each_flag():
 def test_sentences_have_their_figures():
     for name, sentence in health.SENTENCES.items():
         assert "{count} of {n} samples" in sentence, name
+
+
+@pytest.mark.parametrize(
+    ("attack", "flagged"),
+    [
+        (BIM(epsilon=0.04, steps=3), True),
+        (BIM(epsilon=0.04, steps=11), False),
+        (BIM(epsilon=0.01, steps=1, step_size=1e-9), True),
+        (PGD(epsilon=0.01, steps=5, step_size=0.0019), True),
+        (PGD(epsilon=0.01, steps=5, step_size=0.002), False),
+        (PGD(epsilon=0.01, steps=1), False),
+        (FGSM(epsilon=0.01), False),
+    ],
+)
+def test_steps_that_cannot_use_epsilon_are_flagged(attack, flagged):
+    module, data = linear_case(3, n=20)
+    flags = flags_of(module, data, attack)
+    if flagged:
+        assert flags["out-of-reach"].severity is Severity.FAILURE
+    else:
+        assert "out-of-reach" not in flags
+
+
+def test_an_epsilon_of_nothing_is_flagged():
+    module, data = linear_case(3, n=20)
+    flags = flags_of(module, data, PGD(epsilon=0.0))
+    assert flags["no-budget"].severity is Severity.FAILURE
+    domain = replace(data.domain, step=1 / 255)
+    for epsilon, rounds, severity in (
+        (1e-9, False, Severity.WARNING),
+        (1e-9, True, Severity.FAILURE),
+        (1 / 255, True, None),
+    ):
+        found = health.of_attack(PGD(epsilon=epsilon), domain, failed=3, eligible=4, rounds=rounds)
+        assert [f.severity for f in found] == ([severity] if severity else [])
+    assert health.of_attack(PGD(epsilon=0.0), domain, failed=0, eligible=4, rounds=True) == []

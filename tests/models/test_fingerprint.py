@@ -228,3 +228,50 @@ def test_what_a_method_calls_in_another_module_decides(tmp_path, monkeypatch):
     assert digest() == before
     (tmp_path / "helping.py").write_text("def twist(x):\n    return 3 * x\n", encoding="utf-8")
     assert digest() != before
+
+
+def test_what_helpers_of_a_helper_and_submodules_do_decides(tmp_path, monkeypatch):
+    (tmp_path / "package").mkdir()
+    files = {
+        "package/__init__.py": "from package import deep\n",
+        "package/deep.py": "import farther\n\n\ndef f(x):\n    return farther.g(x)\n",
+        "farther.py": "from farthest import SCALE\n\n\ndef g(x):\n    return SCALE.get() * x\n",
+        "farthest.py": "class _S:\n    def get(self):\n        return 1\n\n\nSCALE = _S()\n",
+        "outer.py": "from torch import nn\nimport package\n\n\nclass Net(nn.Module):\n"
+        "    def forward(self, x):\n        return package.deep.f(x)\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    code = (
+        "from outer import Net\n"
+        "from casemate.models.fingerprint import fingerprint\nprint(fingerprint(Net()))\n"
+    )
+
+    def digest():
+        found = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
+        )
+        return found.stdout
+
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    before = digest()
+    assert digest() == before
+    for name in ("package/deep.py", "farther.py"):
+        text = files[name]
+        (tmp_path / name).write_text(text + "\nEDITED = 1\n", encoding="utf-8")
+        assert digest() != before, name
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert digest() == before, name
+
+
+def test_weights_count_however_deep_they_lie():
+    def nested(value):
+        module = nn.Linear(1, 1)
+        module.weight.data.fill_(value)
+        module.bias.data.zero_()
+        for _ in range(150):
+            module = nn.Sequential(module)
+        return module
+
+    assert fingerprint(nested(1.0)) == fingerprint(nested(1.0))
+    assert fingerprint(nested(1.0)) != fingerprint(nested(2.0))

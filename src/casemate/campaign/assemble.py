@@ -6,9 +6,11 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.doubts import doubts
 from casemate.campaign.policy import exit_code, finding, judge, overall
 from casemate.campaign.record import CampaignRecord, TrialRecord
 from casemate.campaign.rules import Rule, read_frame_rules
+from casemate.evidence import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +31,15 @@ class Replay:
         size: The size, if one was chosen.
         store: The store, if it is not the default one.
         device: The device, if it is not the default one.
+        batch_size: Samples at a time, if they are not as many as by default: how much work is
+            under way when a sample is fooled is part of what a trial has spent.
     """
 
     source: str
     size: str | None = None
     store: str | None = None
     device: str | None = None
+    batch_size: int | None = None
 
     def command(self, key: str) -> str:
         """Return the command, quoted for the shell."""
@@ -43,9 +48,10 @@ class Replay:
             ("--size", self.size),
             ("--store", self.store),
             ("--device", self.device),
+            ("--batch-size", self.batch_size),
         ):
             if value is not None:
-                words += [option, value]
+                words += [option, str(value)]
         return shlex.join([*words, "--only", key[:12], "--again"])
 
 
@@ -58,7 +64,7 @@ class Frame:
         description: Of the campaign.
         spec: As resolved.
         policy: Rules as written.
-        trials: "key", "number", "settings", "threat" and "replay" of each trial.
+        trials: "key", "number", "settings", "threat", "control" and "replay" of each trial.
         models: Entries of the models under test.
         provenance: As `CampaignRecord.provenance`.
     """
@@ -91,6 +97,7 @@ def frame_of(
                 "number": p.trial.number,
                 "settings": p.settings,
                 "threat": p.threat,
+                "control": p.control,
                 "replay": replay.command(p.key),
             }
             for p in plan.trials
@@ -116,8 +123,10 @@ def assemble(frame: Frame, store: Store | None) -> CampaignRecord:
         record, findings = judged(_recorded(entry, stored), rules)
         trials.append(record)
         found += findings
-    judgements = [t.verdict for t in trials]
-    verdict = overall(judgements) if rules else None
+    verdict = overall(t.verdict for t in trials) if rules else None
+    found_doubts = doubts(trials, frame.models, verdict)
+    if found_doubts and verdict is Verdict.PASS:
+        verdict = Verdict.INCONCLUSIVE
     found.sort(key=lambda pair: -pair[0])
     return CampaignRecord(
         name=frame.name,
@@ -127,6 +136,7 @@ def assemble(frame: Frame, store: Store | None) -> CampaignRecord:
         models=tuple(frame.models),
         verdict=verdict,
         findings=tuple(f for _, f in found),
+        doubts=found_doubts,
         exit_code=int(exit_code(verdict, trials)),
         provenance=frame.provenance,
     )

@@ -34,6 +34,10 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_BYTES = 10_000_000
 _MAX_VALUES = 1_000_000
 _MAX_DEPTH = 50
+_MERGE = "tag:yaml.org,2002:merge"
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")
+)
 
 
 def show_path(path: KeyPath) -> str:
@@ -193,12 +197,14 @@ def parse_document(text: str, file: str) -> Document:
         node = loader.get_single_node()
         if node is None:
             raise UsageError(f"{file} is empty; write one with: casemate init")
-        _walk(node, (), lines, set(), file)
+        _Walk(file, lines).visit(node, ())
         data = loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error)
+        if mark and "\t" in "".join(text.splitlines()[mark.line : mark.line + 1]):
+            reason += "; indent with spaces, not with a tab"
         raise UsageError(f"{file}{line} is not valid YAML: {' '.join(reason.split())}") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, UsageError):
@@ -212,37 +218,53 @@ def parse_document(text: str, file: str) -> Document:
     return Document(file=file, data=data, lines=lines, origins={})
 
 
-def _walk(
-    node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], above: set[int], file: str
-) -> None:
-    """Note the line of every value below a node, and refuse what must not be in a campaign."""
-    line = node.start_mark.line + 1
-    if id(node) in above:
-        raise UsageError(f"{file}, line {line}: an anchor refers to itself; write the value out")
-    if len(lines) > _MAX_VALUES or len(path) > _MAX_DEPTH:
-        raise UsageError(
-            f"{file}, line {line}: too many or too deeply nested values for a campaign"
-        )
-    lines.setdefault(path, line)
-    below = above | {id(node)}
-    if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            _walk(item, (*path, i), lines, below, file)
-    elif isinstance(node, yaml.MappingNode):
+class _Walk:
+    """Notes the line of every value, and refuses what must not be in a campaign."""
+
+    def __init__(self, file: str, lines: dict[KeyPath, int]) -> None:
+        self.file = file
+        self.lines = lines
+        self.visited = 0  # also what merge keys and aliases lead to again
+        self.above: set[int] = set()
+
+    def visit(self, node: yaml.Node, path: KeyPath) -> None:
+        """Walk over a node and all below it."""
+        self.visited += 1
+        if id(node) in self.above:
+            raise self.refusal(node, "an anchor refers to itself; write the value out")
+        if self.visited > _MAX_VALUES or len(self.above) > _MAX_DEPTH:
+            raise self.refusal(node, "too many or too deeply nested values for a campaign")
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        self.above.add(id(node))
+        if node.tag not in _PLAIN_TAGS:
+            raise self.refusal(
+                node,
+                f"{show_path(path)} is read as {node.tag.rpartition(':')[2]}; put text in quotes, "
+                "and use plain mappings and lists",
+            )
+        if isinstance(node, yaml.SequenceNode):
+            for i, item in enumerate(node.value):
+                self.visit(item, (*path, i))
+        elif isinstance(node, yaml.MappingNode):
+            self.mapping(node, path)
+        self.above.discard(id(node))
+
+    def mapping(self, node: yaml.MappingNode, path: KeyPath) -> None:
+        """Walk over the entries of a mapping, of which no two may have the same key."""
         seen: set[str] = set()
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise UsageError(
-                    f"{file}, line {key.start_mark.line + 1}: a key must be plain text"
-                )
-            if key.tag == "tag:yaml.org,2002:merge":
-                _walk(value, path, lines, below, file)
-                continue
+            plain = key.tag in _PLAIN_TAGS or key.tag == _MERGE
+            if not isinstance(key, yaml.ScalarNode) or not plain:
+                raise self.refusal(key, "a key must be plain text")
             if key.value in seen:
-                where = show_path((*path, key.value))
-                raise UsageError(
-                    f"{file}, line {key.start_mark.line + 1}: {where} is given twice; keep one"
-                )
+                raise self.refusal(key, f"{show_path((*path, key.value))} is given twice; keep one")
             seen.add(key.value)
-            lines[(*path, key.value)] = key.start_mark.line + 1
-            _walk(value, (*path, key.value), lines, below, file)
+            if key.tag == _MERGE:
+                self.visit(value, path)
+                continue
+            self.lines[(*path, key.value)] = key.start_mark.line + 1
+            self.visit(value, (*path, key.value))
+
+    def refusal(self, node: yaml.Node, sentence: str) -> UsageError:
+        """Return the error that a node is refused with."""
+        return UsageError(f"{self.file}, line {node.start_mark.line + 1}: {sentence}")

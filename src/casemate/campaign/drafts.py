@@ -59,6 +59,7 @@ class _Checker:
             ("data", (data,), self._check_data),
             ("model", (data, model, str(trial.options.seed)), self._check_model),
             ("goal", (data, goal), self._check_goal),
+            ("round", (data, str(trial.options.round)), self._check_round),
             ("attack", (data, model, attack, str(trial.goal.to is None)), self._check_attack),
             ("defense", (data, defense), self._check_defense),
         )
@@ -94,6 +95,14 @@ class _Checker:
         if start is not None:
             self._gates.samples(trial)  # refuses a class without samples
 
+    def _check_round(self, trial: Trial) -> None:
+        test = self._gates.data(trial.data, "test")
+        if trial.options.round and test.domain.step is None:
+            raise UsageError(
+                f"round asks for values on the grid of {test.name}, but its inputs may hold any "
+                "value; leave round out"
+            )
+
     def _check_attack(self, trial: Trial) -> None:
         from casemate.access import open_access  # noqa: PLC0415 - imports torch
         from casemate.threats import Goal as Aim  # noqa: PLC0415 - as above
@@ -105,8 +114,7 @@ class _Checker:
             raise UsageError(
                 f"{trial.attack.name} is for {can}, not for {wanted.value}; change the goal"
             )
-        if hasattr(attack, "check"):
-            attack.check(self._gates.data(trial.data, "test").domain)
+        attack.check(self._gates.data(trial.data, "test").domain)
         if trial.model.architecture is None and self._sound_model(trial):
             given = self._gates.given(trial)
             if given is not None:
@@ -117,7 +125,7 @@ class _Checker:
         return self._sound.get(name, False)
 
     def _check_defense(self, trial: Trial) -> None:
-        if trial.defense is not None and hasattr(trial.defense.value, "check"):
+        if trial.defense is not None:
             trial.defense.value.check(self._gates.data(trial.data, "test").domain)
 
     def _finish(self, trial: Trial) -> Draft:
@@ -132,6 +140,7 @@ class _Checker:
             "samples": n,
             "early_stop": options.early_stop,
             "round": options.round,
+            "queries": options.queries,
             "seed": options.seed,
         }
         model = gates.model_key(trial)

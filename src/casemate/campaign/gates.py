@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.events import ModelReady, ModelTraining
+from casemate.campaign.origins import OriginCache, origin_name
+from casemate.campaign.provenance import now, origin
 from casemate.campaign.sections import plain_model
 from casemate.errors import UsageError
 
@@ -46,6 +48,9 @@ class Gates:
         self._model_keys: dict[tuple[object, ...], str] = {}
         self._given: dict[tuple[str, str], Target] = {}
         self._current: tuple[str, Target] | None = None
+        self._origin = origin(self.device)
+        self._model_origin: dict[str, Any] | None = None
+        self._examples: OriginCache | None = None
 
     # -- data -----------------------------------------------------------------------------------
 
@@ -59,6 +64,13 @@ class Gates:
         if name not in self._data:
             self._data[name] = source.value.load(split)
         return self._data[name]
+
+    def data_digests(self, trial: Trial) -> dict[str, str]:
+        """Return the hash of each split that a trial uses, by the split's name."""
+        splits: tuple[Split, ...] = (
+            ("test",) if trial.model.architecture is None else ("train", "test")
+        )
+        return {split: self.data(trial.data, split).digest for split in splits}
 
     def samples(self, trial: Trial) -> Dataset:
         """Return the samples of the test split that a trial attacks."""
@@ -83,6 +95,17 @@ class Gates:
         goal: Goal = trial.goal
         start = None if goal.from_ is None else test.class_index(goal.from_)
         return start, None if goal.to is None else test.class_index(goal.to)
+
+    def borrowed(self) -> dict[str, Any]:
+        """Return where that comes from which the last trial found in the store.
+
+        "model" and "examples", each as `provenance.origin`, where another trial or run made them.
+        """
+        found = {
+            "model": self._model_origin,
+            "examples": self._examples and self._examples.read,
+        }
+        return {name: made for name, made in found.items() if made is not None}
 
     # -- models ---------------------------------------------------------------------------------
 
@@ -123,8 +146,10 @@ class Gates:
         """Return the trial's model: loaded, from the store, or trained now and kept there."""
         given = self.given(trial)
         if given is not None:
+            self._model_origin = None
             return given
         name = self.model_key(trial)
+        self._model_origin = store.value(origin_name(name))
         if self._current is None or self._current[0] != name:
             self._current = None  # two models at a time may not fit into memory
             self._current = (name, self._trained(trial, name, store, tell))
@@ -157,6 +182,7 @@ class Gates:
                     )
                 ),
             )
+            store.put_value(origin_name(name), {**self._origin, "at": now()})
             store.put_file(name, trained.save)
             path = store.file(name)
             assert path is not None  # noqa: S101 - it was put there just now
@@ -193,6 +219,7 @@ class Gates:
             attacker=Attacker(trial.options.attacker),
             early_stop=trial.options.early_stop,
             round=trial.options.round,
+            queries=trial.options.queries,
             seed=trial.options.seed,
         )
 
@@ -216,13 +243,14 @@ class Gates:
         """
         from casemate.inference.evaluate import evaluate  # noqa: PLC0415 - imports torch
 
+        self._examples = OriginCache(store, self._origin)
         return evaluate(
             self.setting(trial),
             self.target(trial, store, tell),
             self.samples(trial),
             batch_size=self.batch_size,
             progress=progress,
-            cache=None if again else store,
+            cache=None if again else self._examples,
         )
 
 

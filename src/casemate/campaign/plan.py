@@ -32,6 +32,7 @@ class Planned:
         identity: What the key is the hash of, as plain data.
         settings: The trial as resolved, as `TrialRecord.settings`.
         threat: Id of the threat in the taxonomy.
+        control: Whether the "attack" is one to compare with, and no attacker.
         n: Samples that it attacks.
         cost: The most samples that it sends through its model.
         cached: Whether the evidence is there already.
@@ -44,6 +45,7 @@ class Planned:
     identity: dict[str, Any]
     settings: dict[str, Any]
     threat: str
+    control: bool
     n: int
     cost: Cost
     cached: bool
@@ -84,7 +86,7 @@ class Plan:
         """
         from dataclasses import replace  # noqa: PLC0415 - only here
 
-        if wanted.isdigit() and len(wanted) <= len(str(len(self.trials))):
+        if wanted.isascii() and wanted.isdigit() and len(wanted) <= len(str(len(self.trials))):
             chosen = [p for p in self.trials if p.trial.number == int(wanted)]
         else:
             chosen = [p for p in self.trials if p.key.startswith(wanted.lower())]
@@ -141,6 +143,7 @@ def make_plan(
                 identity=draft.identity,
                 settings=draft.settings,
                 threat=draft.trial.attack.value.threat.threat,
+                control=bool(getattr(draft.trial.attack.value, "control", False)),
                 n=draft.n,
                 cost=draft.cost,
                 cached=cached,

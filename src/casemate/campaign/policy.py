@@ -44,6 +44,8 @@ class Judgement:
     excess: float = 0.0
 
 
+_OF_THE_ATTACKER = ("attack success rate", "confidence in target class, attacked")
+"""What an attack that failed keeps low: too little of it proves nothing then."""
 _OF_THE_MODEL = ("not-finite", "random-outputs")
 
 
@@ -63,7 +65,10 @@ def judge(rule: Rule, evidence: Evidence | None) -> Judgement:
     excess = measured.value - rule.limit if rule.upper else rule.limit - measured.value
     if excess > 0:
         reason = f"{measured}, but the policy allows {bound}"
-        return Judgement(verdict=Verdict.FAIL, reason=reason, excess=excess)
+        broken = Judgement(verdict=Verdict.FAIL, reason=reason, excess=excess)
+        excused = not rule.upper and rule.measure in _OF_THE_ATTACKER and evidence.failed
+        ids = ", ".join(f.id for f in evidence.failed)
+        return _unsettled(f"{reason}; the attack itself failed ({ids})") if excused else broken
     doubt = _doubt(rule, measured, evidence)
     if doubt is not None:
         return _unsettled(f"{measured} keeps to {bound}, but {doubt}")
@@ -105,11 +110,16 @@ def exit_code(verdict: Verdict | None, trials: Sequence[TrialRecord]) -> ExitCod
 def finding(rule: Rule, trial: TrialRecord, judgement: Judgement) -> Finding:
     """Return the finding of a rule that a trial breaks."""
     attack = trial.settings["attack"]["name"]
+    defense = trial.settings.get("defense")
+    behind = ""
+    if defense:
+        position = trial.settings.get("attacker")
+        behind = f" behind {defense['name']}" + (f" (attacker {position})" if position else "")
     relation = "above" if rule.upper else "below"
     unit = "" if trial.evidence is None else trial.evidence[rule.measure].unit
     return Finding(
         trial=trial.number,
-        title=f"{attack}: {rule.measure} {relation} {_limit(rule, unit)}",
+        title=f"{attack}{behind}: {rule.measure} {relation} {_limit(rule, unit)}",
         message=judgement.reason,
         rule=rule.written,
     )

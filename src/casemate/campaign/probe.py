@@ -6,7 +6,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.document import show_path
+from casemate.campaign.sections import plain_model
 from casemate.campaign.trials import Trial  # noqa: TC001 - a dataclass shows it
+from casemate.errors import CasemateError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,9 +66,18 @@ def probe(trial: Trial, gates: Gates, store: Store | None) -> Pace:
         (gradient,) = torch.autograd.grad(target.scores(points).sum(), points)
         gradient.sum().item()
 
-    with guarded(target.modules, [target.device]):
-        per_forward = _seconds(forward) / len(positions)
-        per_backward = _seconds(backward) / len(positions) if target.differentiable else None
+    try:
+        with guarded(target.modules, [target.device]):
+            per_forward = _seconds(forward) / len(positions)
+            per_backward = _seconds(backward) / len(positions) if target.differentiable else None
+    except CasemateError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(
+            f"{trial.path and show_path(trial.path)}: the model {plain_model(trial.model)} cannot "
+            f"be timed, it raised {what}; casemate check says more"
+        ) from error
     return Pace(forward=per_forward, backward=per_backward, training=training)
 
 

@@ -26,6 +26,7 @@ class TrialRecord:
         settings: The trial as resolved, plain JSON data: "data", "model", "attack" {"name", ...},
             "goal" {"from", "to"}, "defense" {"name", ...} or None, "attacker", "samples", "seed".
         threat: Id of the threat in the taxonomy.
+        control: Whether the "attack" is one to compare with, such as noise, and no attacker.
         status: Whether there is evidence.
         seconds: Wall time of the run that made the evidence.
         made: Where the evidence, or the failure, comes from: "at", "versions" and "hardware" of
@@ -43,6 +44,7 @@ class TrialRecord:
     settings: dict[str, Any]
     threat: str
     status: Status
+    control: bool = False
     seconds: float = 0.0
     made: dict[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
@@ -83,6 +85,8 @@ class CampaignRecord:
             "accuracy" (a Measurement as a dict), "recipe", ...
         verdict: Of the whole; None without a policy.
         findings: Rules broken, worst first.
+        doubts: Sentences on why the evidence as a whole does not suffice for a pass, or should be
+            read with care.
         exit_code: What the command line ends with.
         provenance: "versions", "hardware", "seed", "hashes", "started", "seconds", "command".
     """
@@ -94,5 +98,6 @@ class CampaignRecord:
     models: tuple[dict[str, Any], ...] = ()
     verdict: Verdict | None = None
     findings: tuple[Finding, ...] = ()
+    doubts: tuple[str, ...] = ()
     exit_code: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -33,6 +33,8 @@ def sentences(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[
             yield path, f'there is no key "{path[-1]}" here.{hint or " Remove it."}'
         elif item["type"] == "missing":
             yield path, "is missing; add it"
+        elif item["type"] == "too_short":
+            yield path, f"is empty; give at least {item['ctx']['min_length']}"
         else:
             reason = item["msg"].removeprefix("Value error, ")
             reason = reason.replace("Input should be", "must be").replace("Input should", "must")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from casemate.campaign.encoding import encode_evidence
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["differences"]
 
 
-def differences(before: Evidence, after: Evidence) -> tuple[str, ...]:
-    """Return one sentence for each thing that differs; none if nothing does, bit for bit."""
+def differences(before: Evidence, after: Evidence, *, same_batches: bool = True) -> tuple[str, ...]:
+    """Return one sentence for each thing that differs; none if nothing does, bit for bit.
+
+    Args:
+        before: What the store has.
+        after: What came out now.
+        same_batches: Whether both were computed with the same batch size. What is spent depends on
+            how much was under way when a sample was fooled, and is not compared otherwise.
+    """
+    if not same_batches:
+        after = replace(after, spent=before.spent)
     if encode_evidence(before) == encode_evidence(after):
         return ()
     found = []

@@ -28,8 +28,10 @@ _SETTINGS = (
     "samples",
     "early_stop",
     "round",
+    "queries",
     "seed",
 )
+_SHOWN = 6  # values that a message lists
 _SHARES = ("1", "probability")
 _TAGS = ("name", "source", "architecture", "factory", "onnx", "sklearn", "function")
 
@@ -157,9 +159,38 @@ def matched(
         if trials and not found[rule.number]:
             problems.add(
                 ("policy", rule.number, "where") if rule.where else ("policy", rule.number),
-                "no trial has these settings, so the rule checks nothing; mend or remove it",
+                "no trial has these settings, so the rule checks nothing"
+                f"{_reason(rule, trials)}; mend or remove it",
             )
     return found
+
+
+def _reason(rule: Rule, trials: Sequence[Mapping[str, Any]]) -> str:
+    """Return which setting of a rule no trial has, and what the trials have instead."""
+    for key, wanted in rule.where.items():
+        if any(_holds(settings, key, wanted) for settings in trials):
+            continue
+        values = dict.fromkeys(
+            _plainly(value) for t in trials if (value := _setting(t, key)) is not None
+        )
+        if not values:
+            return f': no trial has a "{key}"'
+        shown = ", ".join(list(values)[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
+        return f": {key} is {shown}, never {wanted}"
+    return ": no single trial has all of them"
+
+
+def _setting(settings: Mapping[str, Any], key: str) -> Any:
+    found: Any = settings
+    for part in str(key).split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _plainly(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(next((value[t] for t in _TAGS if value.get(t) is not None), value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _holds(settings: Mapping[str, Any], key: str, wanted: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.assemble import Replay, assemble, frame_of
@@ -85,8 +86,8 @@ class _Run:
         self.gates = gates
         self.listeners = listeners
         self.again = again
-        self.origin = origin(gates.device)
-        self.broken: dict[str, Exception] = {}
+        self.origin = {**origin(gates.device), "batch_size": gates.batch_size}
+        self.broken: dict[str, BaseException] = {}
 
     def tell(self, event: Event) -> None:
         for listener in self.listeners:
@@ -125,7 +126,8 @@ class _Run:
             "command": command,
         }
         frame = frame_of(plan, replay=replay, models=self.models(), provenance=provenance)
-        if not plan.part:  # one trial alone must not take the place of the whole
+        # one trial alone must not take the place of the whole, nor old evidence that of a new run
+        if not plan.part and not (self.again and len(done) == len(plan.trials)):
             self.keep(frame)
         record = assemble(frame, self.store)
         self.tell(CampaignFinished(record=record))
@@ -143,6 +145,7 @@ class _Run:
             "number": number,
             "settings": planned.settings,
             "threat": planned.threat,
+            "control": planned.control,
             "replay": replay.command(key),
             "made": made,
         }
@@ -161,9 +164,10 @@ class _Run:
             )
         except StoreError:
             raise  # no other trial could be kept either
-        except Exception as error:  # noqa: BLE001 - a trial runs the user's model and third parties' plugins
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - of the user's model or a third party's plugin
             seconds = time.perf_counter() - clock
             sentence, trace = _sentence(error), "".join(traceback.format_exception(error))
+            made |= self.gates.borrowed()
             store.put_failure(key, sentence, trace, seconds, made)
             self.tell(
                 TrialFailed(
@@ -174,8 +178,13 @@ class _Run:
             )
             return False
         seconds = time.perf_counter() - clock
+        made |= self.gates.borrowed()
         if before is not None and before.evidence is not None:
-            found = differences(before.evidence, evidence)
+            found = differences(
+                before.evidence,
+                evidence,
+                same_batches=before.made.get("batch_size") == self.gates.batch_size,
+            )
             self.tell(TrialRepeated(number=number, differences=found, made=before.made))
             return True
         store.put_evidence(key, evidence, seconds, made)
@@ -193,7 +202,7 @@ class _Run:
             make_entry(planned.trial, self.gates, self.store, self.tell)
         except StoreError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.broken[model] = error
             raise
 
@@ -206,18 +215,33 @@ class _Run:
 
     def hashes(self) -> dict[str, Any]:
         """Return the hashes of what went in."""
-        found: dict[str, Any] = {"schema": SCHEMA}
+        data: dict[str, list[str]] = {}
         for p in self.plan.trials:
-            # by hash: one source with two sets of parameters is two data sets
-            found.setdefault("data", {})[p.identity["data"]] = str(p.settings["data"]["source"])
-        return found
+            source = p.settings["data"]["source"]
+            for split, digest in self.gates.data_digests(p.trial).items():
+                # one source with two sets of parameters is two data sets
+                known = data.setdefault(f"{source}/{split}", [])
+                if digest not in known:
+                    known.append(digest)
+        return {"data": data, "identity schema": SCHEMA}
 
     def keep(self, frame: Frame) -> None:
         """Keep the campaign's frame, so that a report can be made again by its name."""
         self.store.put_campaign(frame.name, asdict(frame))
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     """Return an error in one line; one of ours is a sentence already."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, CasemateError) else f"{type(error).__name__}: {text}"
+    text = " ".join(str(error).split())
+    if isinstance(error, CasemateError):
+        return text
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    own = str(Path(__file__).parents[1])
+    foreign = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(own)
+    ]
+    if not foreign:
+        return said
+    where = foreign[-1]
+    user = next((f for f in reversed(foreign) if "site-packages" not in f.filename), where)
+    return f"{said} (raised at {Path(user.filename).name}, line {user.lineno}, in {user.name})"

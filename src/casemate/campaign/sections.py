@@ -67,6 +67,8 @@ class Options:
         samples: How many samples of the test split, stratified by class.
         early_stop: Drop a sample once it is fooled.
         round: Round what the attack returns to 8 bits (the domain's step) before judging it.
+        queries: Most points of a sample that the attacker may have evaluated; as many as the attack
+            asks for if omitted.
         seed: Seed of all random draws of the trial, and of the training of its model.
     """
 
@@ -74,11 +76,14 @@ class Options:
     samples: int = 100
     early_stop: bool = True
     round: bool = False
+    queries: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise UsageError(f"samples is {self.samples}, but a trial needs at least 1")
+        if self.queries is not None and self.queries < 1:
+            raise UsageError(f"queries is {self.queries}, but an attacker needs at least 1")
         if self.seed < 0:
             raise UsageError(f"seed is {self.seed}, but it must not be negative")
 

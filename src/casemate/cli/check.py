@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from casemate.cli.options import DEFAULT_STORE, Device, Size, SpecArgument, StoreFolder
+from casemate.cli.options import BATCH_SIZE, DEFAULT_STORE, Device, Size, SpecArgument, StoreFolder
 from casemate.errors import CasemateError, ExitCode
 
 if TYPE_CHECKING:
@@ -39,25 +39,31 @@ def check(
     from casemate.data.progress import shown_by  # noqa: PLC0415 - as above
 
     with shown_by(downloads):
-        session = open_session(spec, size=size, device=device, batch_size=128)
+        session = open_session(spec, size=size, device=device, batch_size=BATCH_SIZE)
         drafts = make_drafts(session.spec, session.problems, session.gates)
     for problem in session.problems:
         complain(problem)
-    broken = bool(session.problems)
+    errors, warnings = len(session.problems), 0
     opened = Store.reader(store)
     try:
         for draft in {d.identity["model"]: d for d in reversed(drafts)}.values():
-            broken |= _examine(draft, session.gates, opened, samples)
+            found = _examine(draft, session.gates, opened, samples)
+            errors += found.count("error")
+            warnings += found.count("warning")
     finally:
         if opened is not None:
             opened.close()
-    if broken:
+    if errors:
         raise typer.Exit(ExitCode.USAGE)
-    say(f"{len(drafts)} trials, no problem found" if drafts else "no problem found")
+    trials = f"{len(drafts)} trial{'s' if len(drafts) != 1 else ''}"
+    if warnings:
+        say(f"{trials}, {warnings} warning{'s' if warnings != 1 else ''}, no error")
+    else:
+        say(f"{trials}, no problem found")
 
 
-def _examine(draft: Draft, gates: Gates, store: Store | None, samples: int) -> bool:
-    """Run the preflight on a trial's model; return whether it found an error."""
+def _examine(draft: Draft, gates: Gates, store: Store | None, samples: int) -> list[str]:
+    """Run the preflight on a trial's model; return the severity of each problem."""
     from casemate.campaign.sections import plain_model  # noqa: PLC0415 - as above
     from casemate.cli.console import complain, plain, say  # noqa: PLC0415 - as above
     from casemate.inference.preflight import preflight  # noqa: PLC0415 - as above
@@ -67,7 +73,7 @@ def _examine(draft: Draft, gates: Gates, store: Store | None, samples: int) -> b
     if target is None:
         if store is None or not store.has(draft.identity["model"]):
             say(f"{name}: not trained yet, casemate run does that")
-            return False
+            return []
         target = gates.target(draft.trial, store, lambda _event: None)
     try:
         found = preflight(
@@ -78,11 +84,11 @@ def _examine(draft: Draft, gates: Gates, store: Store | None, samples: int) -> b
         )
     except CasemateError as error:
         complain(f"{name}: {error}")
-        return True
+        return ["error"]
     for note in target.notes:
         say(f"{name}: {plain(note, 500)}")
     for problem in found:
-        complain(f"{problem.severity}: {name}: {problem.message} {problem.remedy} [{problem.id}]")
+        complain(f"{problem.severity}: {name}: {problem.message}; {problem.remedy} [{problem.id}]")
     if not found:
         say(f"{name}: no problem found")
-    return any(problem.severity == "error" for problem in found)
+    return [problem.severity for problem in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
+_DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
 # Typer may bring its own copy of click, so its errors are named through Typer
 _ClickError: type[Any] = next(
@@ -83,8 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _ClickError as error:
         error.show()
         return int(error.exit_code)
+    except Exception:  # noqa: BLE001 - 1 is a verdict, which a defect must not be taken for
+        traceback.print_exc()
+        _complain("this is a defect of Casemate; finished trials are kept; please report it")
+        return _DEFECT
     if code == _INTERRUPTED:
-        _complain("interrupted; what is computed is kept; run again to resume")
+        _complain("interrupted; finished trials and trained models are kept; run again to go on")
     return code
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "BATCH_SIZE",
     "DEFAULT_STORE",
     "BatchSize",
     "Device",
@@ -19,6 +20,7 @@ __all__ = [
     "StoreFolder",
 ]
 
+BATCH_SIZE = 128
 DEFAULT_STORE = Path(".casemate")
 
 SpecArgument = Annotated[
@@ -42,6 +44,6 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="A
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps.")]
 BatchSize = Annotated[
     int,
-    typer.Option("--batch-size", min=1, metavar="N", help="Samples at a time; changes no result."),
+    typer.Option("--batch-size", min=1, metavar="N", help="Samples at a time; changes no rate."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from casemate.cli.options import (
+    BATCH_SIZE,
     DEFAULT_STORE,
     BatchSize,
     Device,
@@ -33,7 +34,7 @@ def plan(
     ] = True,
     every: Annotated[bool, typer.Option("--all", help=f"Show all trials, not {_MOST}.")] = False,  # noqa: FBT002 - an option of the command line
     device: Device = "cpu",
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = BATCH_SIZE,
 ) -> None:
     """Show what would run, what it costs, and why.
 

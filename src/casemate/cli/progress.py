@@ -73,6 +73,7 @@ class CampaignProgress:
         self._drawn = False
         self._behind = 0.0
         self._finished = 0
+        self._titles: dict[int, str] = {}
         self._total = 0
 
     def __call__(self, event: Event) -> None:
@@ -112,6 +113,7 @@ class CampaignProgress:
 
     @_on.register
     def _(self, event: TrialStarted) -> None:
+        self._titles[event.number] = plain(event.title, 100)
         if self._model is not None:
             self._bars.remove_task(self._model)
             self._model = None
@@ -157,7 +159,13 @@ class CampaignProgress:
 
     def _line(self, number: int, words: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(f"[{self._finished}/{self._total}] trial {number} {words}")
+            name = self._titles.get(number, "")
+            self._console.print(
+                f"[{self._finished}/{self._total}] trial {number} {words}: {name}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 @contextmanager

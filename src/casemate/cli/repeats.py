@@ -17,21 +17,31 @@ _MOST = 10
 
 
 class Repeats:
-    """A listener that remembers which trials came out as before."""
+    """A listener that remembers which trials came out as before.
 
-    def __init__(self) -> None:
+    Args:
+        again: Whether trials are computed again at all.
+    """
+
+    def __init__(self, *, again: bool) -> None:
+        self._again = again
         self._repeated: list[TrialRepeated] = []
-        self._failed = False
+        self._failed: list[TrialFailed] = []
 
     def __call__(self, event: Event) -> None:
         """Take note."""
         if isinstance(event, TrialRepeated):
             self._repeated.append(event)
-        elif isinstance(event, TrialFailed):
-            self._failed = True
+        elif isinstance(event, TrialFailed) and self._again:
+            self._failed.append(event)
 
     def show(self) -> None:
         """Print what came out otherwise; nothing if nothing was computed again."""
+        for failure in self._failed[:_MOST]:
+            say(
+                f"trial {failure.record.number} could not be computed again: "
+                f"{plain(failure.record.error, 500)}"
+            )
         if not self._repeated:
             return
         other = [event for event in self._repeated if event.differences]

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from casemate.cli.options import DEFAULT_STORE, Device, JsonFile, ReportFile, Size, StoreFolder
+from casemate.cli.options import (
+    BATCH_SIZE,
+    DEFAULT_STORE,
+    Device,
+    JsonFile,
+    ReportFile,
+    Size,
+    StoreFolder,
+)
 
 if TYPE_CHECKING:
     from casemate.campaign.assemble import Frame
@@ -80,7 +88,7 @@ def _planned(source: str, store: Store, *, size: str | None, folder: Path, devic
     entries = (stored_entry(trial, session.gates, store) for trial in found.values())
     return frame_of(
         plan,
-        replay=replay_of(source, size=size, store=folder, device=device),
+        replay=replay_of(source, size=size, store=folder, device=device, batch_size=BATCH_SIZE),
         models=[entry for entry in entries if entry is not None],
         provenance=last.provenance if last is not None else {},
     )

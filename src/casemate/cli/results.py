@@ -34,6 +34,8 @@ def show_record(record: CampaignRecord, *, report: Path | None, json: Path | Non
         say(f"finding in trial {finding.trial}: {plain(finding.message, 300)}")
     if len(record.findings) > _MOST_FINDINGS:
         say(f"... and {len(record.findings) - _MOST_FINDINGS} more findings")
+    for doubt in record.doubts:
+        say(f"doubt: {plain(doubt, 500)}")
     say(f"verdict: {_verdict(record)}")
     for name, path in (("report", report), ("JSON", json)):
         if path is not None:
@@ -62,6 +64,8 @@ def _verdict(record: CampaignRecord) -> str:
     unfinished = sum(t.status != "finished" for t in record.trials)
     note = f" ({unfinished} of {len(record.trials)} trials did not finish)" if unfinished else ""
     if record.verdict is None:
+        if record.spec.get("policy"):
+            return f"none, no rule of the policy speaks of what ran{note}"
         return f"none, the campaign has no policy{note}"
     counts = {"pass": 0, "fail": 0, "inconclusive": 0}
     for trial in record.trials:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from casemate.cli.options import (
+    BATCH_SIZE,
     DEFAULT_STORE,
     BatchSize,
     Device,
@@ -46,7 +47,7 @@ def run(  # noqa: PLR0917 - the options of the command line
         typer.Option("--again", help="Compute again what is there already, and compare."),
     ] = False,
     device: Device = "cpu",
-    batch_size: BatchSize = 128,
+    batch_size: BatchSize = BATCH_SIZE,
     quiet: Quiet = False,  # noqa: FBT002 - an option of the command line
 ) -> None:
     """Run a campaign and write its report.
@@ -71,13 +72,15 @@ def run(  # noqa: PLR0917 - the options of the command line
         with Store(store, write=True) as opened:
             plan = make_plan(session.spec, session.problems, session.gates, opened)
             plan = plan if only is None else plan.only(only)
-            progress, repeats = CampaignProgress(plan, again=again), Repeats()
+            progress, repeats = CampaignProgress(plan, again=again), Repeats(again=again)
             try:
                 record = run_plan(
                     plan,
                     opened,
                     session.gates,
-                    replay=replay_of(spec, size=size, store=store, device=device),
+                    replay=replay_of(
+                        spec, size=size, store=store, device=device, batch_size=batch_size
+                    ),
                     command=shlex.join(["casemate", *sys.argv[1:]]),
                     again=again,
                     listeners=(repeats,) if quiet else (repeats, progress),
@@ -124,7 +127,9 @@ def write_reports(
                 f"{folder} cannot be made ({error.strerror or error}); say where the report goes "
                 "with --report"
             ) from error
+        size = record.spec.get("size")
+        named = f"-{re.sub(r'[^A-Za-z0-9_-]+', '-', str(size))[:30]}" if size else ""
         trial = f"-trial-{record.trials[0].number}" if part else ""
-        report = folder / f"{slug}{trial}.html"
+        report = folder / f"{slug}{named}{trial}.html"
     html.write(record, report)
     return report.absolute()

@@ -69,16 +69,19 @@ def open_session(source: str, *, size: str | None, device: str, batch_size: int)
     )
 
 
-def replay_of(source: str, *, size: str | None, store: Path, device: str) -> Replay:
+def replay_of(
+    source: str, *, size: str | None, store: Path, device: str, batch_size: int
+) -> Replay:
     """Return how a single trial is run again."""
     from casemate.campaign.assemble import Replay  # noqa: PLC0415 - as above
-    from casemate.cli.options import DEFAULT_STORE  # noqa: PLC0415 - as above
+    from casemate.cli.options import BATCH_SIZE, DEFAULT_STORE  # noqa: PLC0415 - as above
 
     return Replay(
         source=source,
         size=size,
         store=None if store == DEFAULT_STORE else str(store),
         device=None if device == "cpu" else device,
+        batch_size=None if batch_size == BATCH_SIZE else batch_size,
     )
 
 

@@ -42,7 +42,7 @@ def threats(
     if not found:
         if identifier is None:
             raise UsageError(f"no threat is at the stage {stage.value if stage else ''}")
-        named = [*known, *(r.id for t in known.values() for r in t.references)]
+        named = list(dict.fromkeys([*known, *(r.id for t in known.values() for r in t.references)]))
         where = f" at the stage {stage.value}" if stage else ""
         raise UsageError(
             f'no threat{where} has the id "{identifier}".{did_you_mean(identifier, named)}'

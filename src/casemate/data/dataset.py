@@ -35,7 +35,7 @@ class DataSource(Protocol):
         """Return one split. Raises `UsageError` if it is not to be had or not well formed."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Dataset:
     """Inputs with labels; never copied or converted as a whole.
 
@@ -125,6 +125,13 @@ class Dataset:
             domain=domain,
             groups=None if groups is None else tensors[2],
             digest=digest or key("dataset", digest_arrays(*tensors), classes, domain),
+        )
+
+    def __repr__(self) -> str:
+        domain = self.domain
+        return (
+            f"<Dataset {self.name}: {len(self)} inputs of shape {domain.shape} in "
+            f"[{domain.low:g}, {domain.high:g}], {len(self.classes)} classes>"
         )
 
     def __len__(self) -> int:

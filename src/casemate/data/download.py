@@ -80,7 +80,8 @@ class Download:
                 if failures >= self._tries:
                     raise UsageError(
                         f"{url} cannot be downloaded ({_reason(error)}); check the connection and "
-                        f"run again, the {self._have()} bytes that came are kept"
+                        f"run again, the {self._have()} bytes that came are kept, or set "
+                        "CASEMATE_DATA to a folder that holds the file"
                     ) from error
                 time.sleep(self._pause * 2**failures)
         self.part.replace(output_file)

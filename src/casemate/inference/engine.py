@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["craft"]
 
+_LIMIT = "engine/limit"
 _OUTSIDE = torch.finfo(torch.float32).max  # no margin is worse than that of a point out of bounds
 
 
@@ -49,6 +50,7 @@ def craft(
     batch_size: int = 128,
     early_stop: bool = True,
     round_points: bool = False,
+    queries: int | None = None,
     budget: Budget | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Crafted:
@@ -66,8 +68,11 @@ def craft(
             does so counts. Off, an attack runs all its steps and the point with the best margin
             is kept. An attack that minimizes a distance always runs to its end.
         round_points: Put every returned point on the domain's grid (8 bits) and judge it there.
-        budget: Bounds on the attacker's samples; what is found until then is returned. A batch
-            that does not fit the budget is not begun.
+        queries: Most points of a sample that the attacker may have evaluated, over all restarts:
+            the first restart takes what it needs, the next one of what is left. Second looks at
+            rounded successes are not counted. What is found until then is returned.
+        budget: Bounds on the attacker's samples in all; what is found until then is returned. A
+            batch that does not fit the budget is not begun.
         progress: Called with jobs done and jobs in all.
 
     Raises:
@@ -75,6 +80,8 @@ def craft(
             that the attack declares.
     """
     check_count("batch_size", batch_size)
+    if queries is not None:
+        check_count("queries", queries)
     attack.check(data.domain)
     if round_points and data.domain.step is None:
         raise UsageError(
@@ -90,6 +97,7 @@ def craft(
         seed=seed,
         drops=early_stop and not attack.minimizes,
         round_points=round_points,
+        queries=queries,
     )
     with guarded(target.modules, [target.device]):
         with light_batch_norm(target.modules):
@@ -138,6 +146,7 @@ class _Run:
         seed: int,
         drops: bool,
         round_points: bool,
+        queries: int | None,
     ) -> None:
         self.attack = attack
         self.access = access
@@ -150,7 +159,18 @@ class _Run:
         self.round_points = round_points
         self.ledger = Ledger.open(data, attack, first_wins=drops)
         self.next_job = 0
-        self.exhausted = False
+        # how many points each restart of a sample may ask for
+        asks = attack.asks
+        left = asks * attack.restarts if queries is None else queries
+        self.limits = [min(asks, max(0, left - r * asks)) for r in range(attack.restarts)]
+        self.cut = torch.full((len(data),), self.limits[-1] == 0)
+        self._over = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a budget ended the attack on a sample before the attack was done with it."""
+        open_ = self.cut & ~self.ledger.hit if self.drops else self.cut
+        return self._over or bool(open_.any())
 
     @property
     def total(self) -> int:
@@ -166,14 +186,16 @@ class _Run:
                 answer = ask(self.access, self.attack, jobs, points, self.outputs)
                 done = self._note(jobs, state, points, answer)
             except BudgetExceededError:
-                self.exhausted = True
+                self._over = True
                 self.ledger.merge(jobs, state)
                 return
             gave_up = self.attack.tell(jobs, state, usable(answer, state["ledger/not_finite"]))
             jobs.age.add_(1)
             if gave_up is not None:
                 done = done | gave_up
-            done |= jobs.age >= self.attack.asks
+            over = jobs.age >= state[_LIMIT]
+            self.cut[jobs.position[over & (state[_LIMIT] < self.attack.asks)].cpu()] = True
+            done |= over
             if done.any():
                 jobs, state = self._retire(jobs, state, done, batch_size)
             if progress is not None:
@@ -187,13 +209,19 @@ class _Run:
             numbers = torch.arange(self.next_job, min(self.total, self.next_job + room))
             self.next_job += len(numbers)
             position, restart = numbers % len(self.data), numbers // len(self.data)
+            limit = torch.tensor(self.limits)[restart]
+            wanted = limit > 0
             if self.drops:
-                wanted = self.ledger.open_to(position, restart)
-                position, restart = position[wanted], restart[wanted]
+                wanted &= self.ledger.open_to(position, restart)
+            position, restart, limit = position[wanted], restart[wanted], limit[wanted]
             if len(position) == 0:
                 continue
             new = self._jobs(position, restart)
-            new_state = {**self.attack.start(new), **self.ledger.begin(new)}
+            new_state = {
+                **self.attack.start(new),
+                **self.ledger.begin(new),
+                _LIMIT: limit.to(self.device),
+            }
             jobs, state = (
                 (new, new_state) if jobs is None else (jobs.join(new), join(state, new_state))
             )

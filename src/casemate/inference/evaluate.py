@@ -66,6 +66,8 @@ class Setting:
         early_stop: Drop a sample once it is fooled. Off, the attack runs all its steps and keeps
             the best margin, which transfers better and gives more confident errors.
         round: Put attacked samples on the domain's grid (8-bit values).
+        queries: Most points of a sample that the attacker may have evaluated; None is as many as
+            the attack asks for.
         seed: Of the attack.
     """
 
@@ -75,6 +77,7 @@ class Setting:
     attacker: Attacker = Attacker.AWARE
     early_stop: bool = True
     round: bool = False
+    queries: int | None = None
     seed: int = 0
 
 
@@ -94,14 +97,16 @@ class Cost:
 def cost(setting: Setting, n: int) -> Cost:
     """Return the most samples that `evaluate` sends through the model for n samples."""
     attack = setting.attack
-    jobs = n * attack.restarts
+    most = float("inf") if setting.queries is None else setting.queries
+    asks = min(attack.restarts * attack.asks, most)
+    gradients = min(attack.restarts * attack.gradient_asks, most)
     # a point that fools the model is judged again after rounding
-    asks = attack.asks * (2 if setting.round else 1)
+    looks = asks * (2 if setting.round else 1)
     checks = health.probe_cost(attack, n)
     judged = 3 * n  # clean, verified, attacked
     return Cost(
-        forward=jobs * asks + judged + checks[0],
-        backward=jobs * attack.gradient_asks + checks[1],
+        forward=int(n * looks) + judged + checks[0],
+        backward=int(n * gradients) + checks[1],
     )
 
 
@@ -151,6 +156,8 @@ def _evaluate(
         raise UsageError(
             f"the goal is label {setting.goal}; choose one from 0 to {len(target.classes) - 1}"
         )
+    if setting.defense is not None:
+        setting.defense.check(data.domain)
     system = target if setting.defense is None else target.behind(setting.defense)
     transfer = setting.defense is not None and setting.attacker is Attacker.BEFORE
     clean, identity = clean_scores(system, data, batch_size), data.rows
@@ -187,9 +194,17 @@ def _evaluate(
     gradients = setting.attack.threat.access is Access.GRADIENTS
     flags = health.of_target(system, data, clean, gradients=gradients)
     flags += health.of_run(crafted, table["eligible"][chosen.numpy()], samples=len(data))
+    withstood = table["eligible"] & ~table["success"]
+    flags += health.of_attack(
+        setting.attack,
+        data.domain,
+        failed=int(withstood.sum()),
+        eligible=int(table["eligible"].sum()),
+        rounds=setting.round,
+    )
     probed: dict[str, int] = {}
     if not transfer and gradients:
-        failed = torch.from_numpy(table["eligible"] & ~table["success"]).nonzero().squeeze(1)
+        failed = torch.from_numpy(withstood).nonzero().squeeze(1)
         found, probed = health.unconstrained(
             setting.attack,
             works_on,

@@ -71,6 +71,7 @@ def crafted_examples(
         setting.seed,
         setting.early_stop,
         setting.round,
+        setting.queries,
     )
     stored = cache.get(name) if cache is not None else None
     if stored is not None:
@@ -85,6 +86,7 @@ def crafted_examples(
         batch_size=batch_size,
         early_stop=setting.early_stop,
         round_points=setting.round,
+        queries=setting.queries,
         progress=progress,
     )
     if cache is not None:

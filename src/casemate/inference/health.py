@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from casemate.data.dataset import Dataset
+    from casemate.data.domain import Domain
     from casemate.inference.crafted import Crafted
     from casemate.inference.jobs import Stepper
     from casemate.target import Target
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROBES",
     "looks_like_probabilities",
+    "of_attack",
     "of_run",
     "of_target",
     "probe_cost",
@@ -42,6 +44,9 @@ PROBES = 16
 _ENOUGH_STEPS = 40
 _SAME = 1e-4
 """Relative difference of scores up to which they are the same, as a GPU may sum in any order."""
+
+_ROUNDING = 1e-6
+"""Relative slack for parameters that are quotients, such as 8/255."""
 
 SENTENCES = {
     "not-finite": (
@@ -63,7 +68,7 @@ SENTENCES = {
     ),
     "zero-gradients": (
         "{count} of {n} samples gave a first gradient of exactly zero and were not fooled; the "
-        "model hides its gradients: attack it by scores or labels, or through a substitute"
+        "model hides its gradients, so that this attack proves nothing on it"
     ),
     "lost-success": (
         "{count} of {n} samples fooled the model during the run but not when judged again; its "
@@ -72,6 +77,15 @@ SENTENCES = {
     "unfinished": (
         "{count} of {n} samples were not fooled while the margin was still falling in the last "
         "tenth of the steps; raise steps"
+    ),
+    "out-of-reach": (
+        "{count} of {n} samples were not fooled, but {steps} steps of {size:.3g} end at most "
+        "{reach:.3g} from where they start and cannot use an epsilon of {epsilon:.3g}; raise steps "
+        "or step_size"
+    ),
+    "no-budget": (
+        "{count} of {n} samples were not fooled, but epsilon is {epsilon:.3g} where the data has "
+        "steps of {step:.3g}, so that nothing which is stored or sent can change; raise epsilon"
     ),
     "budget-exhausted": (
         "the attacker's budget ended the run with {count} of {n} samples not fooled; the figures "
@@ -140,6 +154,42 @@ def of_run(crafted: Crafted, eligible: np.ndarray, *, samples: int) -> list[Heal
     if crafted.exhausted:
         flags.append(_flag("budget-exhausted", int(failed.sum()), n))
     return flags
+
+
+def of_attack(
+    attack: Stepper, domain: Domain, *, failed: int, eligible: int, rounds: bool
+) -> list[HealthFlag]:
+    """Return what the parameters tell: steps that cannot span the ball, a ball without points.
+
+    Args:
+        attack: The attack.
+        domain: What an input is.
+        failed: Number of samples that count and were not fooled.
+        eligible: Number of samples that count.
+        rounds: Whether points are put on the domain's grid.
+    """
+    epsilon = attack.epsilon
+    if failed == 0 or epsilon is None:
+        return []
+    least = domain.step or 0.0
+    if epsilon <= 0 or (attack.norm == "linf" and epsilon < least * (1 - _ROUNDING)):
+        return [
+            HealthFlag(
+                id="no-budget",
+                severity=Severity.FAILURE if epsilon <= 0 or rounds else Severity.WARNING,
+                message=SENTENCES["no-budget"].format(
+                    count=failed, n=eligible, epsilon=epsilon, step=least
+                ),
+            )
+        ]
+    steps, size = getattr(attack, "schedule", (1, epsilon))
+    reach = steps * size
+    if reach >= epsilon * (1 - _ROUNDING):
+        return []
+    sentence = SENTENCES["out-of-reach"].format(
+        steps=steps, size=size, reach=reach, epsilon=epsilon, count=failed, n=eligible
+    )
+    return [HealthFlag(id="out-of-reach", severity=Severity.FAILURE, message=sentence)]
 
 
 def unconstrained(

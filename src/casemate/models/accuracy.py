@@ -44,6 +44,11 @@ def accuracy(target: Target, dataset: Dataset, *, batch_size: int = 512) -> Meas
     with guarded(target.modules, [target.device]), torch.no_grad():
         for start in range(0, len(dataset), batch_size):
             part = slice(start, start + batch_size)
-            predicted = target.labels(dataset.batch(part, device=target.device))
-            right += int((predicted == labels[part].to(target.device)).sum())
+            inputs, truth = dataset.batch(part, device=target.device), labels[part]
+            if target.outputs == "labels":
+                right += int((target.labels(inputs).cpu() == truth).sum())
+                continue
+            scores = target.scores(inputs).cpu()
+            # what a deployed system would do with a score that is no number is unknown: not right
+            right += int(((scores.argmax(1) == truth) & scores.isfinite().all(1)).sum())
     return rate("accuracy", right, len(dataset))

@@ -26,6 +26,7 @@ __all__ = ["fingerprint"]
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _LIBRARIES = frozenset({"builtins", "torch", "numpy", "sklearn", "scipy", *sys.stdlib_module_names})
 _DEEPEST = 100
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _MODULE_INTERNALS = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
@@ -35,7 +36,8 @@ def fingerprint(value: Any) -> str:
 
     It changes with: parameters, buffers and attributes of a torch module and its children, and
     their forward hooks; parameters and learned attributes of an estimator; a function's source
-    file, defaults, closure and the global values that it reads; attributes of an object; the
+    file, defaults, closure and the global values that it reads, for a module among them also the
+    source files of its submodules and of the modules that it uses; attributes of an object; the
     source file of each class that is not torch's, NumPy's, SciPy's, scikit-learn's or Python's
     own. It does not change with: the mode (training or not), `requires_grad`, `.grad`, the device,
     versions of those libraries, and what is only reached over a file, the network or compiled
@@ -43,6 +45,8 @@ def fingerprint(value: Any) -> str:
     """
     walk = _Walk()
     walk.add(value, 0)
+    while walk.later:
+        walk.resume()
     return walk.hash.hexdigest()
 
 
@@ -52,6 +56,7 @@ class _Walk:
     def __init__(self) -> None:
         self.hash = hashlib.blake2b(digest_size=16)
         self.met: dict[int, tuple[int, Any]] = {}  # the object too, so that its id stays taken
+        self.later: list[Any] = []
 
     def token(self, *words: object) -> None:
         """Feed words; each ends in a separator, so that no two sequences look alike."""
@@ -66,11 +71,18 @@ class _Walk:
         if id(value) in self.met:
             self.token("met", self.met[id(value)][0])
             return
-        if depth > _DEEPEST:
-            self.token("deep", type(value).__qualname__)
+        if depth > _DEEPEST:  # Python's stack ends somewhere, too
+            self.token("later", len(self.later))
+            self.later.append(value)
             return
         self.met[id(value)] = (len(self.met), value)
         self._structured(value, depth + 1)
+
+    def resume(self) -> None:
+        """Feed what lay too deep when it was met."""
+        waiting, self.later = self.later, []
+        for value in waiting:
+            self.add(value, 0)
 
     def _structured(self, value: Any, depth: int) -> None:
         if isinstance(value, Tensor):
@@ -90,7 +102,7 @@ class _Walk:
         elif isinstance(value, type):
             self._class(value, depth)
         elif isinstance(value, types.ModuleType):
-            self.token("package", value.__name__, _source(value) or "")
+            self.token("package", *(word for pair in _sources(value) for word in pair))
         else:
             self._collection_or_object(value, depth)
 
@@ -191,6 +203,40 @@ def _source(value: Any) -> str | None:
         return None if file is None else digest_file(Path(file))
     except (OSError, TypeError):
         return None
+
+
+def _sources(module: types.ModuleType) -> list[tuple[str, str]]:
+    """Return name and source hash of a module, its submodules and all modules that they use.
+
+    Modules of installed packages are named with their own file, but not followed further.
+    """
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        one = waiting.pop()
+        if one.__name__ in found or one.__name__.partition(".")[0] in _LIBRARIES:
+            continue
+        found[one.__name__] = _source(one) or ""
+        if _INSTALLED.intersection(Path(getattr(one, "__file__", None) or "").parts):
+            continue
+        below = f"{one.__name__}."
+        waiting += [
+            m
+            for name, m in list(sys.modules.items())
+            if name.startswith(below) and isinstance(m, types.ModuleType)
+        ]
+        for value in list(vars(one).values()):
+            home = value if isinstance(value, types.ModuleType) else _home(value)
+            if home is not None:
+                waiting.append(home)
+    return sorted(found.items())
+
+
+def _home(value: Any) -> types.ModuleType | None:
+    """Return the module that defines a function or class."""
+    if not isinstance(value, (type, types.FunctionType)):
+        return None
+    return sys.modules.get(str(value.__module__))
 
 
 def _tensor(tensor: Tensor) -> str:

@@ -7,7 +7,9 @@ import pkgutil
 import re
 import sys
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,9 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["importable", "imported", "said"]
 
 _FORM = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<object>[A-Za-z_][\w.]*)")
+_NAME = re.compile(r"[^A-Za-z0-9._-]")  # ends the name in a requirement
 _LONGEST = 200  # characters of a foreign message that fit into a sentence
-_NO_MODELS = sys.stdlib_module_names | {"casemate", "numpy", "pip", "scipy", "sklearn", "torch"}
-"""Packages that hold functions of every kind and no model of anybody's."""
 
 
 @contextmanager
@@ -42,8 +43,9 @@ def imported(reference: str, *, key: str, base_dir: Path) -> Any:
     """Return the object that "package.module:object" names.
 
     Importing runs the module's code: it is the user's own, named in the user's own file. What is
-    at hand everywhere (the standard library, torch and the like) is refused, so that a file alone,
-    without code beside it, cannot run a command or delete a folder by naming the function for it.
+    at hand wherever Casemate is (the standard library, and the packages that Casemate itself
+    needs) is refused: it holds no model of anybody's, but functions that run commands, load
+    pickles or delete folders, which a file could otherwise name without any code beside it.
 
     Args:
         reference: What to import; the object may be nested, "module:Class.method".
@@ -132,7 +134,34 @@ def _refuse_clash(name: str, key: str, base_dir: Path) -> None:
 def _refuse_foreign(name: str, key: str, base_dir: Path) -> None:
     """Refuse a module that is at hand everywhere, unless the user has one of that name."""
     top = name.partition(".")[0]
-    if top in _NO_MODELS and PathFinder.find_spec(top, [str(base_dir.resolve())]) is None:
+    if _at_hand(top) and PathFinder.find_spec(top, [str(base_dir.resolve())]) is None:
         raise UsageError(
             f'{key}: "{top}" holds no model of yours; name a function of your own that returns it'
         )
+
+
+def _at_hand(top: str) -> bool:
+    """Return whether a package comes with Python or with Casemate."""
+    if top in sys.stdlib_module_names or top == "casemate":
+        return True
+    sources = {_normal(name) for name in packages_distributions().get(top, ())}
+    return bool(sources) and sources <= _own_packages()
+
+
+@cache
+def _own_packages() -> frozenset[str]:
+    """Return the names of Casemate and of all packages that it needs, directly or not."""
+    found: set[str] = set()
+    waiting = ["casemate", "pip", "setuptools"]
+    while waiting:
+        name = _normal(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        with suppress(PackageNotFoundError):
+            waiting += [_NAME.split(line, maxsplit=1)[0] for line in requires(name) or ()]
+    return frozenset(found)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxModel"]
 
+_LOCATION = re.compile(rb"\x0a\x08location\x12")
+"""Key and tag of the value of a StringStringEntryProto that names a file of weights."""
 _TYPES: dict[str, type[np.floating[Any]]] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -65,7 +68,7 @@ class OnnxModel(ModelSection):
         """
         path = base_dir / self.onnx
         if not path.is_file():
-            there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            there = [p.name for p in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
             hint = did_you_mean(path.name, there) if there else ""
             raise UsageError(f"model.onnx: {path} is no file.{hint}")
         session = _session(path)
@@ -138,7 +141,7 @@ def _session(path: Path) -> Any:
     except ImportError as error:
         raise UsageError(
             f"model.onnx: {path} needs onnxruntime, which is not installed; "
-            'install it: pip install "casemate[onnx]"'
+            "install it: pip install onnxruntime"
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal only: errors come as exceptions
@@ -175,10 +178,23 @@ def _output(offered: Sequence[Any], wanted: str | None, outputs: Outputs, path: 
 
 
 def _digests(path: Path) -> list[str]:
-    """Return the hashes of the file and of those beside it whose names occur in it.
+    """Return the hashes of the file and of the files in which it keeps weights.
 
-    A graph of more than 2 GB keeps its weights in files beside it and names them as plain text.
+    A graph of more than 2 GB names them in entries with the key "location" (external_data of
+    TensorProto); they are relative to the file.
     """
-    text = path.read_bytes()
-    beside = sorted(p for p in path.parent.iterdir() if p.is_file() and p != path)
-    return [digest_file(path), *(digest_file(p) for p in beside if p.name.encode() in text)]
+    content = path.read_bytes()
+    names = {name for entry in _LOCATION.finditer(content) if (name := _text(content, entry.end()))}
+    files = (path.parent / name for name in sorted(names))
+    return [digest_file(path), *(digest_file(file) for file in files if file.is_file())]
+
+
+def _text(content: bytes, start: int) -> str:
+    """Return the text of a protobuf field whose length stands at `start` as a varint."""
+    length = shift = 0
+    for at in range(start, min(start + 5, len(content))):
+        length |= (content[at] & 0x7F) << shift
+        shift += 7
+        if content[at] < 0x80:  # noqa: PLR2004 - the last byte of a varint
+            return content[at + 1 : at + 1 + length].decode("utf-8", "replace")
+    return ""

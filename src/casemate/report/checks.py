@@ -91,6 +91,20 @@ CHECKS: dict[str, Check] = {
             remedy="Raise the number of steps until success no longer grows.",
         ),
         Check(
+            id="out-of-reach",
+            title="Steps that do not span the budget",
+            meaning="All steps together are shorter than epsilon: the attack could not use it.",
+            remedy="Raise steps or step_size until their product is at least epsilon.",
+            scope="attacks that take steps within an epsilon, and were withstood",
+        ),
+        Check(
+            id="no-budget",
+            title="A budget of nothing",
+            meaning="Epsilon is zero or below one step of the data, so no stored input changes.",
+            remedy="Raise epsilon to at least one step, such as 1/255 for 8-bit images.",
+            scope="attacks within an epsilon that were withstood",
+        ),
+        Check(
             id="budget-exhausted",
             title="Attacker's budget exhausted",
             meaning="Queries ran out before the attack was done; the figures hold for that budget.",
@@ -100,7 +114,7 @@ CHECKS: dict[str, Check] = {
             id="zero-gradients",
             title="Gradients of zero",
             meaning="The model hides its gradients, so an attack along them cannot find its way.",
-            remedy="Attack with scores or labels, or through a smooth substitute of the model.",
+            remedy="Take away the part that blocks gradients and attack again; try loss: margin.",
             scope=_GRADIENTS,
         ),
         Check(
@@ -114,7 +128,7 @@ CHECKS: dict[str, Check] = {
             id="unconstrained-failure",
             title="Failure without any bound",
             meaning="The attack fails even if it may turn any input into any other: it is broken.",
-            remedy="Try another loss, more steps, or an attack that uses no gradients.",
+            remedy="Try another loss or more steps, and look for what misleads the gradient.",
             scope="iterated gradient attacks that know the whole system and were withstood",
         ),
     )

@@ -75,6 +75,7 @@ def document(record: CampaignRecord) -> dict[str, Any]:
             "threats": summed.threats,
             "trials_with_failure_flag": summed.unhealthy,
         },
+        "doubts": record.doubts,
         "findings": [{"rank": i, **asdict(f)} for i, f in enumerate(record.findings, 1)],
         "strongest": [e.facts.number for e in strongest(facts, {})] if not record.findings else [],
         "matrix": [_row(row) for row in rows],

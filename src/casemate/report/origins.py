@@ -31,17 +31,25 @@ def elsewhere(record: CampaignRecord) -> tuple[str, ...]:
     own = _flat(record.provenance)
     groups: dict[tuple[str, ...], list[TrialRecord]] = {}
     for trial in record.trials:
-        if not trial.made:
-            continue
-        made = _flat(trial.made)
-        differing = tuple(
-            f"{name} {made.get(name, 'none')} instead of {own.get(name, 'none')}"
-            for name in sorted({*own, *made})
-            if own.get(name) != made.get(name)
+        differing = (
+            *_differing(trial.made, own),
+            *_differing(trial.made.get("model"), own, "its model: "),
+            *_differing(trial.made.get("examples"), own, "its examples: "),
         )
         if differing:
             groups.setdefault(differing, []).append(trial)
     return tuple(_line(differing, trials) for differing, trials in groups.items())
+
+
+def _differing(made: dict[str, Any] | None, own: dict[str, str], of: str = "") -> tuple[str, ...]:
+    if not made:
+        return ()
+    found = _flat(made)
+    return tuple(
+        f"{of}{name} {found.get(name, 'none')} instead of {own.get(name, 'none')}"
+        for name in sorted({*own, *found})
+        if own.get(name) != found.get(name)
+    )
 
 
 def _line(differing: tuple[str, ...], trials: list[TrialRecord]) -> str:

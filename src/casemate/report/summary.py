@@ -205,12 +205,15 @@ def _subject(record: CampaignRecord) -> str:
 def _sentence(record: CampaignRecord, states: dict[State, int]) -> str:
     findings = formats.plural(len(record.findings), "finding")
     broken = formats.plural(len({f.trial for f in record.findings}), "trial")
+    doubt = "".join(f" {d[:1].upper()}{d[1:]}." for d in record.doubts)
     incomplete = sum(states.get(s, 0) for s in (State.FAILED, State.NOT_RUN))
     lacking = f" {formats.plural(incomplete, 'trial')} failed or did not run." if incomplete else ""
     if record.verdict is Verdict.FAIL:
-        return f"The policy is broken by {findings} in {broken}.{lacking}"
+        return f"The policy is broken by {findings} in {broken}.{lacking}{doubt}"
     if record.verdict is Verdict.PASS:
         return f"No measurement breaks the policy.{lacking}"
     if record.verdict is Verdict.INCONCLUSIVE:
-        return f"The evidence neither breaks the policy nor meets it.{lacking}"
-    return f"The campaign has no policy: figures are reported and not judged.{lacking}"
+        return f"The evidence neither breaks the policy nor meets it.{lacking}{doubt}"
+    if record.spec.get("policy"):
+        return f"No rule of the policy speaks of what ran.{lacking}{doubt}"
+    return f"The campaign has no policy: figures are reported and not judged.{lacking}{doubt}"

@@ -64,7 +64,7 @@ def test_training_mode_alone_is_cured_by_the_guard(trained, digits):
 def test_random_outputs_fire_and_are_not_taken_for_batch_dependence(trained, digits, before):
     module = Wrapped(trained, before)
     (problem,) = checked(nondeterminism, module, digits)
-    assert (problem.id, problem.severity) == ("random-outputs", "warning")
+    assert (problem.id, problem.severity) == ("random-outputs", "error")
     assert "for 100 of 100 samples" in problem.message
     assert checked(batch_dependence, module, digits) == []
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import convolve
 
+from casemate.data.domain import Domain
 from casemate.errors import UsageError
 from casemate.inference.defenses.averages import (
     NeighborhoodAverage,
@@ -146,8 +147,8 @@ def test_channels_last_memory_changes_nothing():
         (lambda: NeighborhoodAverage(neighbors=1025), "neighbors is 1025"),
         (lambda: RadiusAverage(radius=0), "radius is 0"),
         (lambda: RadiusAverage(radius=17), "radius is 17"),
-        (lambda: RadiusAverage()(torch.rand(3, 8)), "inputs are features"),
-        (lambda: NeighborhoodAverage()(torch.rand(3, 8)), "inputs are features"),
+        (lambda: RadiusAverage().check(Domain(shape=(8,))), "inputs are features"),
+        (lambda: NeighborhoodAverage().check(Domain(shape=(8,))), "inputs are features"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, words):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import median_filter
 
+from casemate.data.domain import Domain
 from casemate.errors import UsageError
 from casemate.inference.defenses.median import Median
 
@@ -53,11 +54,12 @@ def test_windows_are_odd_and_bounded(window):
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 9), (1, 1, 9, 2)])
 def test_an_image_smaller_than_the_window_is_refused(shape):
+    Median(window=3).check(Domain(shape=shape[1:]))
     assert Median(window=3)(torch.rand(shape)).shape == shape
     with pytest.raises(UsageError, match="larger than 2 pixels, but they are"):
-        Median(window=5)(torch.rand(shape))
+        Median(window=5).check(Domain(shape=shape[1:]))
 
 
 def test_features_are_refused():
     with pytest.raises(UsageError, match="inputs are features"):
-        Median()(torch.rand(3, 8))
+        Median().check(Domain(shape=(8,)))

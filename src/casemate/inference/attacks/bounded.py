@@ -42,10 +42,13 @@ def check_epsilon(epsilon: float, norm: Norm, domain: Domain) -> None:
     """Raise `UsageError` unless 0 <= epsilon <= the domain's extent in the norm."""
     check_choice("norm", norm, ("linf", "l2"))
     largest = domain.width if norm == "linf" else domain.width * math.sqrt(domain.size)
+    # a whole number of gray levels, as papers write it, where the domain is [0, 1]
+    levels = norm == "linf" and domain.width == 1 and epsilon in range(2, 256)
     if not (math.isfinite(epsilon) and 0 <= epsilon <= largest * (1 + 1e-9)):
         raise UsageError(
             f"epsilon is {epsilon:g}, but in a domain from {domain.low:g} to {domain.high:g} "
             f"it must lie between 0 and {largest:g} in the {norm} norm"
+            + (f"; for {epsilon:g} gray levels write {epsilon:g}/255" if levels else "")
         )
 
 

@@ -97,8 +97,8 @@ def _absent(probe: Probe, x: Tensor) -> Problem:
         severity="error",
         message="the outputs do not depend on the inputs for torch"
         f"{f': the gradient is cut {place}' if place else ''}",
-        remedy="remove detach, no_grad, NumPy and whole-number steps from the model, or attack by "
-        "scores or labels",
+        remedy="remove detach, no_grad, NumPy and whole-number steps from the model; attacks "
+        "that need no gradients are not part of this version",
     )
 
 

@@ -57,7 +57,7 @@ def nondeterminism(probe: Probe) -> list[Problem]:
     return [
         Problem(
             id="random-outputs",
-            severity="warning",
+            severity="error",
             message="two passes in evaluation mode gave other scores for "
             f"{int(differing.sum())} of {len(again)} samples and other labels for {flipped}",
             remedy="look for dropout or noise that stays on in evaluation mode; if it is a "

@@ -29,7 +29,7 @@ _LONGEST = 300
 class ModelRaisedError(Exception):
     """The user's model raised while a check called it."""
 
-    def __init__(self, error: Exception, shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, error: BaseException, shape: tuple[int, ...], device: torch.device) -> None:
         super().__init__(str(error))
         self.error = error
         self.shape = shape
@@ -103,8 +103,8 @@ class Probe:
 
     @property
     def right(self) -> Tensor:
-        """(n,) bool, whether the prediction is the true label."""
-        return self.predicted == self.y
+        """(n,) bool, whether the prediction is true; never where a score is not finite."""
+        return (self.predicted == self.y) & self.scores.isfinite().all(1)
 
 
 def scores_of(target: Target, x: Tensor, *, batch: int = BATCH) -> Tensor:
@@ -126,5 +126,5 @@ def calling(target: Target, x: Tensor) -> Iterator[None]:
     """Turn what the model raises on inputs `x` into `ModelRaisedError`."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelRaisedError(error, tuple(x.shape), target.device) from error

@@ -17,9 +17,12 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.errors import UsageError
+from casemate.inference.defenses.images import check_images
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from casemate.data.domain import Domain
 
 __all__ = ["NeighborhoodAverage", "RadiusAverage"]
 
@@ -49,6 +52,10 @@ class NeighborhoodAverage:
                 f"neighbors is {self.neighbors}, but it must lie between 1 and {_MOST_NEIGHBORS}"
             )
 
+    def check(self, domain: Domain) -> None:
+        """Raise `UsageError` if the inputs are no images."""
+        check_images("an averaging filter", domain)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return the filtered (b, channels, height, width) images."""
         return _average(x, neighborhood_mask(self.neighbors))
@@ -73,6 +80,10 @@ class RadiusAverage:
             raise UsageError(
                 f"radius is {self.radius}, but it must lie between 1 and {_LARGEST_RADIUS} pixels"
             )
+
+    def check(self, domain: Domain) -> None:
+        """Raise `UsageError` if the inputs are no images."""
+        check_images("an averaging filter", domain)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the filtered (b, channels, height, width) images."""
@@ -114,10 +125,6 @@ def _trim(mask: Tensor) -> Tensor:
 
 
 def _average(x: Tensor, mask: Tensor) -> Tensor:
-    if x.ndim != 4:  # noqa: PLR2004 - a batch of images
-        raise UsageError(
-            "an averaging filter needs images, but the inputs are features; leave the defense out"
-        )
     channels, height, width = x.shape[1:]
     reach = len(mask) // 2
     kernel = mask.to(x)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.errors import UsageError
+from casemate.inference.defenses.images import check_images
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from casemate.data.domain import Domain
 
 __all__ = ["Median"]
 
@@ -40,18 +43,20 @@ class Median:
                 f"window is {self.window}, but it must be odd and between 3 and {_LARGEST} pixels"
             )
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the filtered (b, channels, height, width) images."""
-        if x.ndim != 4:  # noqa: PLR2004 - a batch of images
-            raise UsageError(
-                "a median filter needs images, but the inputs are features; leave the defense out"
-            )
+    def check(self, domain: Domain) -> None:
+        """Raise `UsageError` if the inputs are no images, or smaller than the window reaches."""
+        check_images("a median filter", domain)
+        height, width = domain.shape[1:]
         reach = self.window // 2
-        if min(x.shape[-2:]) <= reach:
+        if min(height, width) <= reach:
             raise UsageError(
                 f"a median window of {self.window} pixels needs images larger than {reach} pixels, "
-                f"but they are {x.shape[-2]} x {x.shape[-1]}; choose a smaller window"
+                f"but they are {height} x {width}; choose a smaller window"
             )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the filtered (b, channels, height, width) images."""
+        reach = self.window // 2
         padded = F.pad(x, (reach,) * 4, mode="reflect")
         windows = padded.unfold(2, self.window, 1).unfold(3, self.window, 1)
         return windows.flatten(4).median(dim=4).values

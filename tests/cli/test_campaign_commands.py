@@ -31,7 +31,7 @@ def test_plan_shows_each_trial_and_why(casemate, snapshot):
 
 def test_plan_estimates(casemate):
     outcome = casemate("plan", "audit.yaml")
-    assert re.search(r"estimated time here: at most \d", outcome.out)
+    assert re.search(r"estimated time here, if no sample is dropped early: about \d", outcome.out)
 
 
 def test_run_tells_results_verdict_and_report(casemate, snapshot):

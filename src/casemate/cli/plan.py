@@ -61,7 +61,7 @@ def _show(made: Plan, *, most: int) -> None:
     from casemate.campaign.words import title  # noqa: PLC0415 - as above
     from casemate.cli.console import out, say, table  # noqa: PLC0415 - as above
 
-    figures = ("#", "n", "forward", "backward", "at most")
+    figures = ("#", "n", "forward", "backward", "time")
     rows = [
         (
             p.trial.number,
@@ -75,7 +75,7 @@ def _show(made: Plan, *, most: int) -> None:
         )
         for p in made.trials[:most]
     ]
-    columns = ("#", "key", "trial", "n", "forward", "backward", "at most", "why it runs")
+    columns = ("#", "key", "trial", "n", "forward", "backward", "time", "why it runs")
     out().print(table(columns, rows, right=figures))
     if len(made.trials) > most:
         say(f"... and {len(made.trials) - most} more; show them with --all")
@@ -90,7 +90,10 @@ def _show(made: Plan, *, most: int) -> None:
     if made.seconds is not None and run:
         training = made.training or 0.0
         note = f", {duration(training)} of it training" if training else ""
-        say(f"estimated time here: at most {duration(made.seconds)}{note}")
+        say(
+            "estimated time here, if no sample is dropped early: about "
+            f"{duration(made.seconds)}{note}"
+        )
 
 
 def duration(seconds: float) -> str:

@@ -97,7 +97,11 @@ def _row(row: Row) -> dict[str, Any]:
         "threat": row.id,
         "title": row.title,
         "stages": {
-            cell.stage.value: {"state": cell.state, "trials": cell.trials}
+            cell.stage.value: {
+                "state": cell.state,
+                "trials": cell.trials,
+                "available": cell.available,
+            }
             for cell in row.cells
             if cell.state is not None
         },

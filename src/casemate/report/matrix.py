@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
+from casemate import registry
 from casemate.report import formats
 from casemate.report.facts import State
+from casemate.report.threat_models import threat_facts
 from casemate.threats import Stage, taxonomy
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ class Cell:
 
     Attributes:
         stage: The stage.
+        available: Whether some attack that is installed here stands for the threat.
         state: None where the threat does not strike at this stage. "Passed" only if at least one
             trial passed and none that speaks of the threat is missing, failed or inconclusive.
         note: The counts behind the state, in words.
@@ -32,6 +36,7 @@ class Cell:
     stage: Stage
     state: State | None
     note: str = ""
+    available: bool = True
     trials: tuple[int, ...] = ()
 
 
@@ -56,12 +61,18 @@ def matrix(facts: Sequence[Facts]) -> tuple[Row, ...]:
     Controls count only where they break a rule: random noise is no test of an attacker.
     """
     counted = [f for f in facts if not f.threat.control or f.state is State.VIOLATED]
-    known = taxonomy()
+    known, attackable = taxonomy(), _attackable()
     rows = [(t.id, t.title, t.stages) for t in known.values()]
     unknown = {f.threat.id: f.threat for f in counted if f.threat.id not in known}
     rows += [(t.id, t.title, (t.stage,)) for t in unknown.values()]
     return tuple(
-        Row(id=id_, title=title, cells=tuple(_cell(id_, s, s in stages, counted) for s in Stage))
+        Row(
+            id=id_,
+            title=title,
+            cells=tuple(
+                _cell(id_, s, s in stages, counted, available=id_ in attackable) for s in Stage
+            ),
+        )
         for id_, title, stages in rows
     )
 
@@ -79,10 +90,25 @@ def untested(rows: Sequence[Row]) -> dict[Stage, tuple[str, ...]]:
     }
 
 
-def _cell(threat: str, stage: Stage, strikes: bool, facts: Sequence[Facts]) -> Cell:  # noqa: FBT001 - private, called once
+@cache
+def _attackable() -> frozenset[str]:
+    """Return the ids of the threats that an attack installed here stands for."""
+    attacks = (threat_facts(name, "") for name in registry.names("attack"))
+    return frozenset(a.model.threat for a in attacks if a.model is not None and not a.control)
+
+
+def _cell(
+    threat: str,
+    stage: Stage,
+    strikes: bool,  # noqa: FBT001 - private, called once
+    facts: Sequence[Facts],
+    *,
+    available: bool,
+) -> Cell:
     here = [f for f in facts if f.threat.id == threat and f.threat.stage is stage]
     if not here:
-        return Cell(stage=stage, state=State.NOT_RUN if strikes else None)
+        state = State.NOT_RUN if strikes else None
+        return Cell(stage=stage, state=state, available=available)
     counts = {s: sum(f.state is s for f in here) for s in State}
     return Cell(
         stage=stage,

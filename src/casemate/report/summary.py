@@ -150,9 +150,12 @@ def in_words(facts: Facts) -> str:
     found = facts.success
     if found is None:
         return f"not measured ({facts.attack}, trial {facts.number})"
+    evidence = facts.trial.evidence
+    broken = ", ".join(flag.id for flag in evidence.failed) if evidence else ""
     return (
         f"{formats.figure(found)} {formats.interval(found)} (95 % interval, n = {found.n:,}) by "
         f"{facts.attack}, {facts.budget}, {facts.scenario}, {facts.against} (trial {facts.number})"
+        + (f"; the attack itself failed ({broken}), so this is no bound" if broken else "")
     )
 
 
@@ -190,6 +193,15 @@ def _distance_in_words(facts: Facts) -> str:
     )
 
 
+def _why(record: CampaignRecord) -> str:
+    """Return what the first inconclusive trial lacks."""
+    for trial in record.trials:
+        if trial.verdict is Verdict.INCONCLUSIVE and trial.reasons:
+            error = f" ({trial.error})" if trial.error else ""
+            return f" Trial {trial.number}, for one: {trial.reasons[0]}{error}."
+    return ""
+
+
 def _subject(record: CampaignRecord) -> str:
     names = ", ".join(dict.fromkeys(str(m.get("name", "unnamed")) for m in record.models))
     version = (record.provenance.get("versions") or {}).get("casemate", "")
@@ -213,7 +225,7 @@ def _sentence(record: CampaignRecord, states: dict[State, int]) -> str:
     if record.verdict is Verdict.PASS:
         return f"No measurement breaks the policy.{lacking}"
     if record.verdict is Verdict.INCONCLUSIVE:
-        return f"The evidence neither breaks the policy nor meets it.{lacking}{doubt}"
+        return f"The evidence neither breaks the policy nor meets it.{_why(record)}{lacking}{doubt}"
     if record.spec.get("policy"):
         return f"No rule of the policy speaks of what ran.{lacking}{doubt}"
     return f"The campaign has no policy: figures are reported and not judged.{lacking}{doubt}"

@@ -146,3 +146,46 @@ def test_features_have_no_picture(tmp_path):
     assert (result.evidence[0].samples["success"] == near).all()
     with pytest.raises(UsageError, match="no picture"):
         result.picture(tmp_path / "no.png")
+
+
+def test_data_by_its_path(tmp_path):
+    x = np.random.default_rng(0).random((20, 3), dtype=np.float32)
+    np.savez(tmp_path / "mine.npz", x=x, y=np.arange(20) % 2)
+    data = cm.load_data(str(tmp_path / "mine.npz"), test_fraction=0.5)
+    assert len(data) == 10
+    assert repr(data) == "<Dataset mine/test: 10 inputs of shape (3,) in [0, 1], 2 classes>"
+    with pytest.raises(UsageError, match=r"nowhere\.npz"):
+        cm.load_data(str(tmp_path / "nowhere.npz"))
+    with pytest.raises(UsageError, match="its parameters are path, layout, low"):
+        cm.load_data("npz")
+    with pytest.raises(UsageError, match='no data named "imagnet"'):
+        cm.load_data("imagnet")
+
+
+def test_preprocessing_as_in_a_campaign(data, network):
+    plain = cm.load_model(network, data)
+    moved = cm.load_model(network, data, preprocessing={"mean": 0.0, "std": 2.0})
+    x = data.batch(slice(0, 3))
+    torch.testing.assert_close(moved.scores(x), plain.scores(x / 2))
+    with pytest.raises(UsageError, match=r'there is no "meen"\. Did you mean "mean"'):
+        cm.load_model(network, data, preprocessing={"meen": 0.0})
+    with pytest.raises(UsageError, match="std must be positive"):
+        cm.load_model(network, data, preprocessing={"std": 0.0})
+    with pytest.raises(UsageError, match='takes no "weights"'):
+        cm.load_model(network, data, weights="w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": object()}, "the model is of type object; hand over casemate.load_model"),
+        ({"data": [1]}, "the data is of type list"),
+        ({"attacks": []}, "there is no attack"),
+        ({"attacks": [cm.PGD]}, "is no attack; give attacks with their parameters"),
+        ({"attacks": cm.PGD(epsilon=8)}, "for 8 gray levels write 8/255"),
+    ],
+)
+def test_calls_that_make_no_sense_end_in_a_sentence(data, network, change, words):
+    call = {"model": cm.load_model(network, data), "data": data, "attacks": cm.FGSM()} | change
+    with pytest.raises(UsageError, match=words):
+        cm.attack(call["model"], call["data"], call["attacks"], samples=10)

@@ -27,6 +27,7 @@ from casemate.errors import UsageError, did_you_mean
 from casemate.identity import canonical, key
 from casemate.inference.evaluate import Attacker, Setting, evaluate
 from casemate.models.load import load_target, target_from
+from casemate.models.section import preprocessing_from
 from casemate.target import Target
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def load_model(model: Any, data: Dataset, **options: Any) -> Target:
             ".onnx"), a `torch.nn.Module`, a fitted scikit-learn estimator, or a function from
             float32 arrays to scores or labels.
         data: Says what an input and what the classes are.
-        **options: `weights`, `preprocessing`, `outputs`, `accuracy`, `device`, ... as in the
-            model section of a campaign.
+        **options: `preprocessing` (such as {"mean": 0.5, "std": 0.25}), `outputs` and `device`;
+            for a factory also `weights` and `arguments`, as in the model section of a campaign.
 
     Raises:
         UsageError: If the model cannot be had as described.
@@ -90,6 +91,14 @@ def load_model(model: Any, data: Dataset, **options: Any) -> Target:
         return load_target(
             section, domain=data.domain, classes=data.classes, base_dir=Path.cwd(), device=device
         )
+    known = ("preprocessing", "outputs", "device")
+    for name in options:
+        if name not in known:
+            raise UsageError(
+                f'a model that is a Python object takes no "{name}".{did_you_mean(name, known)}'
+            )
+    if isinstance(options.get("preprocessing"), dict):
+        options["preprocessing"] = preprocessing_from(options["preprocessing"])
     return target_from(model, domain=data.domain, classes=data.classes, **options)
 
 

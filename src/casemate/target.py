@@ -333,7 +333,9 @@ def _columns(out: Tensor, n: int, classes: int, outputs: Outputs) -> Tensor:
         return torch.stack([torch.zeros_like(one) if outputs == "logits" else 1 - one, one], dim=1)
     raise UsageError(
         f"the model returned {shape} for {n} inputs, but {classes} classes need ({n}, {classes}); "
-        "give a model that returns one score a class, in the order of the classes"
+        "give a model that returns one score a class, in the order of the classes, declare "
+        "outputs: labels if it answers with labels, or check that the data's labels are those that "
+        "it was trained on"
     )
 
 

@@ -262,7 +262,8 @@ def _device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
+        reason = "torch knows no such device" if "device type" in reason else reason
         raise UsageError(
-            f'the device "{name}" cannot be used ({reason}); use --device cpu'
+            f'the device "{name}" cannot be used ({reason}); use cpu, cuda, cuda:1 or mps'
         ) from error
     return name

@@ -5,20 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from casemate.errors import UsageError, did_you_mean
-from casemate.target import Outputs, Preprocessing  # noqa: TC001 - pydantic reads annotations
+from casemate.target import Outputs, Preprocessing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
-
-    from pydantic import ValidationError
 
     from casemate.data.domain import Domain
     from casemate.target import Target
 
-__all__ = ["ModelSection", "refusal"]
+__all__ = ["ModelSection", "preprocessing_from", "refusal"]
 
 
 class ModelSection(BaseModel):
@@ -42,18 +41,7 @@ class ModelSection(BaseModel):
     @field_validator("preprocessing", mode="before")
     @classmethod
     def _complete(cls, value: Any) -> Any:
-        """Let one number stand for all channels and for both sides, and refuse unknown keys."""
-        if not isinstance(value, dict):
-            return value
-        known = ("mean", "std", "size")
-        for name in value:
-            if name not in known:
-                raise ValueError(f'there is no "{name}".{did_you_mean(str(name), known)}')
-        full = {k: v for k, v in value.items() if v is not None}
-        for name, times in (("mean", 1), ("std", 1), ("size", 2)):
-            if isinstance(full.get(name), (int, float)):
-                full[name] = (full[name],) * times
-        return full
+        return _complete(value)
 
     @abstractmethod
     def load(
@@ -70,6 +58,36 @@ class ModelSection(BaseModel):
         Raises:
             UsageError: If the model cannot be had as described.
         """
+
+
+def preprocessing_from(written: Mapping[str, Any]) -> Preprocessing:
+    """Return the preprocessing that a mapping describes, as in a model section.
+
+    Raises:
+        UsageError: If it is not well formed.
+    """
+    try:
+        return TypeAdapter(Preprocessing).validate_python(_complete(dict(written)))
+    except (ValidationError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"preprocessing: {reason.removeprefix('Value error, ')}") from error
+
+
+def _complete(value: Any) -> Any:
+    """Let one number stand for all channels and for both sides, and refuse unknown keys."""
+    if not isinstance(value, dict):
+        return value
+    known = ("mean", "std", "size")
+    for name in value:
+        if name not in known:
+            raise ValueError(f'there is no "{name}".{did_you_mean(str(name), known)}')
+    full = {k: v for k, v in value.items() if v is not None}
+    for name, times in (("mean", 1), ("std", 1), ("size", 2)):
+        if isinstance(full.get(name), (int, float)):
+            full[name] = (full[name],) * times
+    return full
 
 
 def refusal(error: ValidationError, section: type[ModelSection]) -> UsageError:

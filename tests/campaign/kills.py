@@ -27,7 +27,7 @@ from casemate.campaign.run import run_plan
 from casemate.campaign.store import Store
 from casemate.cli.session import open_session
 
-_KILLS = 7
+_KILLS = 10
 
 
 def run(spec: str, folder: Path) -> int:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
     from casemate.campaign.document import KeyPath
 
+_KINDS = {
+    "dict_type": "a mapping, with a key and a value on each line",
+    "list_type": "a list, with a dash before each entry",
+    "string_type": "text",
+}
+
 __all__ = ["sentences", "short"]
 
 
@@ -35,6 +41,8 @@ def sentences(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[
             yield path, "is missing; add it"
         elif item["type"] == "too_short":
             yield path, f"is empty; give at least {item['ctx']['min_length']}"
+        elif item["type"] in _KINDS:
+            yield path, f"{short(item['input'])} must be {_KINDS[item['type']]}"
         else:
             reason = item["msg"].removeprefix("Value error, ")
             reason = reason.replace("Input should be", "must be").replace("Input should", "must")

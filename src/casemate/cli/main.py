@@ -68,9 +68,6 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code; what the user can mend is one sentence."""
-    # read when torch is imported; threads that wait by spinning take the cores from those that
-    # work wherever there are more of them than free cores
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         result = app(args=arguments, standalone_mode=False, prog_name="casemate")
         code = result if isinstance(result, int) else 0

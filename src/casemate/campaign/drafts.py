@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.collector import without_collecting
 from casemate.campaign.rules import matched
 from casemate.errors import CasemateError, UsageError
 from casemate.identity import key
@@ -36,7 +37,8 @@ def make_drafts(spec: Spec | None, problems: Problems, gates: Gates) -> list[Dra
     if spec is None:
         return []
     checker = _Checker(gates, problems)
-    drafts = [draft for trial in spec.trials if (draft := checker.draft(trial))]
+    with without_collecting():
+        drafts = [draft for trial in spec.trials if (draft := checker.draft(trial))]
     if len(drafts) == len(spec.trials):
         matched(spec.rules, [d.settings for d in drafts], problems)
     return drafts

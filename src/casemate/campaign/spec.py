@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from casemate.campaign.collector import without_collecting
 from casemate.campaign.document import Document, Problems, merge
 from casemate.campaign.numbers import Integer  # noqa: TC001 - pydantic reads the annotation
 from casemate.campaign.plugins import TAGS
@@ -137,15 +138,16 @@ def read_spec(
     )
     problems.document = document
     trials: list[Trial] = []
-    for i, section in enumerate(merged):
-        trials += expand_trial(
-            section,
-            ("trials", i),
-            base_dir=base_dir,
-            recipe=recipe,
-            first=len(trials) + 1,
-            problems=problems,
-        )
+    with without_collecting():
+        for i, section in enumerate(merged):
+            trials += expand_trial(
+                section,
+                ("trials", i),
+                base_dir=base_dir,
+                recipe=recipe,
+                first=len(trials) + 1,
+                problems=problems,
+            )
     rules = read_rules(frame.policy, problems)
     _check_sizes(frame, problems)
     return (

@@ -154,3 +154,35 @@ def test_the_built_in_studies_are_sound(problems_of):
         document = load_document(path)
         for size in (None, *(document.data.get("sizes") or ())):
             assert problems_of(path.read_text(encoding="utf-8"), size=size) == ""
+
+
+def test_mistakes_in_the_frame_do_not_hide_those_in_the_trials(problems_of):
+    found = problems_of(
+        "casemate: 2\nnmae: x\nseed: soon\n"
+        "data: {source: digts}\nmodel: {architecture: lenet}\n"
+        "trials: [null, {attack: {name: pdg}}, {}]\n"
+        "policy: [{measure: attack success rate, at_most: 3}]"
+    )
+    for words in (
+        "line 1, casemate: 2 must be 1",
+        'line 2, nmae: there is no key "nmae" here. Did you mean "name"',
+        "line 3, seed: ",
+        "line 6, trials[0]: None must be a mapping",
+        "line 6, trials[1].attack.name: ",
+        "line 6, trials[2].attack: is missing",
+        "line 7, policy[0].at_most: ",
+        'Did you mean "digits"',
+        "name: is missing; add it",
+    ):
+        assert words in found, words
+
+
+def test_wrong_defaults_do_not_make_the_trials_look_wrong(problems_of):
+    found = problems_of(
+        "casemate: 1\nname: x\ndata: {source: digits}\nmodel: {architecture: lenet}\n"
+        "defaults: 5\ntrials: [{goal: {to: 1}}]"
+    )
+    assert (
+        found
+        == "c.yaml, line 5, defaults: 5 must be a mapping, with a key and a value on each line"
+    )

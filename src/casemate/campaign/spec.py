@@ -125,21 +125,22 @@ def read_spec(
         recipe = Recipe
     document = document.with_size(size)
     problems = Problems(document)
-    try:
-        frame = SpecFile.model_validate(document.data)
-    except ValidationError as error:
-        for path, sentence in sentences(error, SpecFile):
-            problems.add(path, sentence)
+    frame, holes = _frame(document.data, problems)
+    if frame is None:
         return None, problems
     origins = dict(document.origins)
-    merged = [_with_defaults(frame, i, trial, origins) for i, trial in enumerate(frame.trials)]
+    merged = {
+        i: _with_defaults(frame, i, trial, origins)
+        for i, trial in enumerate(frame.trials)
+        if i not in holes
+    }
     document = Document(
         file=document.file, data=document.data, lines=document.lines, origins=origins
     )
     problems.document = document
     trials: list[Trial] = []
     with without_collecting():
-        for i, section in enumerate(merged):
+        for i, section in merged.items():
             trials += expand_trial(
                 section,
                 ("trials", i),
@@ -164,6 +165,31 @@ def read_spec(
         ),
         problems,
     )
+
+
+def _frame(data: dict[str, Any], problems: Problems) -> tuple[SpecFile | None, set[int]]:
+    """Return the specification's frame and the places of trials that are none.
+
+    What is wrong goes to `problems` and is left out, so that the rest is looked at as well. There
+    is no frame where that would make the rest look wrong, too.
+    """
+    try:
+        return SpecFile.model_validate(data), set()
+    except ValidationError as error:
+        wrong = dict(sentences(error, SpecFile))
+    for path, sentence in wrong.items():
+        problems.add(path, sentence)
+    holes = {path[1] for path in wrong if path[:1] == ("trials",) and len(path) > 1}
+    keys = {path[0] for path in wrong if path} - ({"trials"} if holes else set())
+    rest: dict[str, Any] = {k: v for k, v in data.items() if k not in keys}
+    if keys & {"defaults", "trials"} or not isinstance(rest.get("trials"), list):
+        return None, set()
+    rest["trials"] = [{} if i in holes else trial for i, trial in enumerate(rest["trials"])]
+    try:
+        frame = SpecFile.model_validate({"casemate": VERSION, "name": "unnamed", **rest})
+    except ValidationError:
+        return None, set()
+    return frame, {i for i in holes if isinstance(i, int)}
 
 
 def _with_defaults(

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from casemate.data.dataset import Dataset, check_split, digest_arrays
 from casemate.data.domain import Domain
@@ -151,3 +153,53 @@ def test_splits_have_two_names():
     check_split("test")
     with pytest.raises(UsageError, match="'val'"):
         check_split("val")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@given(
+    n=st.integers(1, 30),
+    draws=st.lists(st.tuples(st.integers(0, 2**32), st.floats(0.1, 1.0)), max_size=4),
+    reverse=st.booleans(),
+)
+def test_replacing_is_what_it_would_be_on_a_copy(kind, n, draws, reverse):
+    rng = np.random.default_rng(n)
+    raw = rng.integers(0, 256, (n, 2, 3)).astype(np.uint8)
+    inputs = raw if kind is np.uint8 else raw.astype(np.float32) / 255
+    data = Dataset.from_arrays(
+        name="made",
+        inputs=inputs,
+        labels=np.zeros(n, np.int64),
+        classes=("a", "b"),
+        domain=Domain(shape=(2, 3), step=1 / 255),
+    )
+    if reverse:
+        data = data.select(torch.arange(n - 1, -1, -1), how="reversed")
+    copy, labels = data.batch(slice(None)), data.targets.clone()
+    for seed, share in draws:
+        generator = np.random.default_rng(seed)
+        chosen = torch.from_numpy(np.flatnonzero(generator.random(n) < share))
+        new = torch.from_numpy(
+            generator.integers(0, 256, (len(chosen), 2, 3)).astype(np.float32) / 255
+        )
+        data = data.replaced(chosen, inputs=new, labels=torch.ones_like(chosen), how=seed)
+        copy[chosen], labels[chosen] = new, 1
+    torch.testing.assert_close(data.batch(slice(None)), copy, rtol=0, atol=1e-6)
+    torch.testing.assert_close(data.batch(slice(1, n, 2)), copy[1::2], rtol=0, atol=1e-6)
+    order = torch.from_numpy(rng.permutation(n))
+    torch.testing.assert_close(data.batch(order), copy[order], rtol=0, atol=1e-6)
+    some = data.select(order[: n // 2], how="some")
+    torch.testing.assert_close(some.batch(slice(None)), copy[order[: n // 2]], rtol=0, atol=1e-6)
+    assert torch.equal(data.targets, labels)
+    assert (data.inputs.numpy() == inputs).all()
+
+
+def test_replacing_by_a_label_of_no_class_is_refused():
+    data = Dataset.from_arrays(
+        name="made",
+        inputs=np.zeros((2, 1), np.float32),
+        labels=np.zeros(2, np.int64),
+        classes=("a", "b"),
+        domain=Domain(shape=(1,)),
+    )
+    with pytest.raises(UsageError, match="labels run from 0 to 7"):
+        data.replaced(torch.tensor([1]), labels=torch.tensor([7]), how="wrong")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ class Dataset:
         digest: Content hash; derived data sets get theirs from their parent's.
         index: (m,) int64 rows of `inputs` and `labels` that belong to this view, or None for all.
         groups: (n,) int64, samples that must stay on one side of a split (GTSRB tracks), or None.
+        patched: (p,) int64 rows, sorted, whose inputs are those of `patch` instead, or None.
+        patch: (p, *shape) of the type of `inputs`, or None.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Dataset:
     digest: str
     index: Tensor | None = None
     groups: Tensor | None = None
+    patched: Tensor | None = None
+    patch: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_class_names(self.classes, self.name)
@@ -163,7 +167,7 @@ class Dataset:
             (b, *shape) float32, a new tensor.
         """
         rows = positions if self.index is None else self.index[positions]
-        raw = self.inputs[rows].to(device)
+        raw = self._patched(self.inputs[rows], rows).to(device)
         if raw.dtype == torch.uint8:
             domain = self.domain
             scaled = raw.to(torch.float32).div_(255.0)
@@ -183,6 +187,65 @@ class Dataset:
         """
         rows = positions if self.index is None else self.index[positions]
         return replace(self, index=rows, digest=key("select", self.digest, how))
+
+    def replaced(
+        self,
+        positions: Tensor,
+        *,
+        inputs: Tensor | None = None,
+        labels: Tensor | None = None,
+        how: object,
+    ) -> Dataset:
+        """Return the data set with other inputs or labels in some places; the rest is shared.
+
+        Args:
+            positions: (m,) int64 positions in this view, each once.
+            inputs: (m, *shape) float32 in the domain's units, or None; data of 8 bits takes the
+                nearest value of its grid.
+            labels: (m,) int64, or None.
+            how: What made the replacement, for the digest; anything `identity.key` takes.
+
+        Raises:
+            UsageError: If a label is of no class.
+        """
+        rows = self.rows[positions]
+        changes: dict[str, Any] = {}
+        if inputs is not None:
+            changes |= self._patch(rows, self._stored(inputs))
+        if labels is not None:
+            changes["labels"] = self.labels.index_copy(0, rows, labels)
+        content = digest_arrays(rows, *(t for t in (inputs, labels) if t is not None))
+        return replace(self, digest=key("replaced", self.digest, how, content), **changes)
+
+    def _stored(self, inputs: Tensor) -> Tensor:
+        """Return inputs in the domain's units as this data set stores them."""
+        if self.inputs.dtype != torch.uint8:
+            return inputs.clamp(self.domain.low, self.domain.high)
+        levels = (inputs - self.domain.low).mul_(255 / self.domain.width)
+        return levels.round_().clamp_(0, 255).to(torch.uint8)
+
+    def _patch(self, rows: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        """Return the patch with other inputs for some rows, in the order of the rows."""
+        if self.patched is not None and self.patch is not None:
+            kept = ~torch.isin(self.patched, rows)
+            rows = torch.cat([self.patched[kept], rows])
+            inputs = torch.cat([self.patch[kept], inputs])
+        rows, order = rows.sort()
+        return {"patched": rows, "patch": inputs[order]}
+
+    def _patched(self, raw: Tensor, rows: Tensor | slice) -> Tensor:
+        """Return stored inputs of some rows with what the patch has instead."""
+        if self.patched is None or self.patch is None or not len(self.patched):
+            return raw
+        if isinstance(rows, slice):
+            rows = torch.arange(*rows.indices(len(self.labels)))
+            raw = raw.clone()  # it is a window on all inputs
+        place = torch.searchsorted(self.patched, rows.contiguous())
+        place.clamp_(max=len(self.patched) - 1)
+        hit = (self.patched[place] == rows).nonzero().squeeze(1)
+        if len(hit):
+            raw.index_copy_(0, hit, self.patch[place[hit]])
+        return raw
 
     def class_index(self, name: str | int) -> int:
         """Return the label of a class.

@@ -1,0 +1,87 @@
+"""Noise in training images: the same labels, worse inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from casemate.errors import UsageError
+from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
+from casemate.training.attacks.amount import Amount
+from casemate.training.poisoned import Poisoned
+
+if TYPE_CHECKING:
+    from casemate.data.dataset import Dataset
+    from casemate.random import Stream
+
+__all__ = ["InputNoise"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputNoise:
+    """Random noise in some inputs; their labels stay. The grid of Khalid et al., as far as known.
+
+    The seed paper names noise in training images without its parameters; the definition is ours.
+
+    Attributes:
+        kind: "gaussian" adds normal numbers of deviation `intensity`, "uniform" adds numbers
+            uniform in [-intensity, intensity], "salt-and-pepper" sets each value (of an image: each
+            pixel, in all channels) with probability `intensity` to the domain's lower or upper
+            bound, one as likely as the other.
+        intensity: In the domain's units, above 0; for "salt-and-pepper" a probability up to 1.
+        amount: How many samples.
+        classes: Only samples of these, by name or label; None takes all.
+    """
+
+    kind: Literal["gaussian", "uniform", "salt-and-pepper"] = "gaussian"
+    intensity: float = 0.5
+    amount: Amount = field(default_factory=lambda: Amount(percent=10.0))
+    classes: tuple[str | int, ...] | None = None
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        threat="data-poisoning",
+        stage=Stage.TRAINING,
+        goals=(Goal.AVAILABILITY,),
+        access=Access.NONE,
+        knowledge=Knowledge.BLACK_BOX,
+        budget="number of training samples and intensity of their noise",
+    )
+    revision: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        most = 1.0 if self.kind == "salt-and-pepper" else float("inf")
+        if not 0 < self.intensity <= most:
+            limit = " and up to 1" if most == 1 else ""
+            raise UsageError(
+                f'intensity is {self.intensity:g}, but of "{self.kind}" it must lie above 0{limit}'
+            )
+
+    def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
+        """Return the data set with noise in some inputs."""
+        allowed = torch.ones(len(dataset), dtype=torch.bool)
+        if self.classes is not None:
+            wanted = torch.tensor([dataset.class_index(c) for c in self.classes])
+            allowed = torch.isin(dataset.targets, wanted)
+        chosen = self.amount.choose(dataset, allowed, rng.child("samples"))
+        words = torch.stack([dataset.rows[chosen], torch.zeros_like(chosen)], dim=1)
+        noisy = self._noisy(dataset.batch(chosen), dataset, words, rng.child("noise"))
+        poisoned = dataset.replaced(chosen, inputs=noisy, how="input-noise")
+        return Poisoned(clean=dataset, dataset=poisoned, touched=chosen)
+
+    def _noisy(self, x: Tensor, dataset: Dataset, words: Tensor, rng: Stream) -> Tensor:
+        """Return noisy inputs; the noise belongs to the sample, not to its place."""
+        domain = dataset.domain
+        if self.kind == "gaussian":
+            x += rng.normal(words, domain.shape).mul_(self.intensity)
+        elif self.kind == "uniform":
+            x += rng.uniform(words, domain.shape).mul_(2).sub_(1).mul_(self.intensity)
+        else:
+            shape = (1, *domain.shape[1:]) if domain.is_image else domain.shape
+            draw = rng.uniform(words, shape)
+            half = self.intensity / 2
+            x = torch.where(draw < half, domain.low, x)
+            x = torch.where((draw >= half) & (draw < self.intensity), domain.high, x)
+        return x.clamp_(domain.low, domain.high)

@@ -1,0 +1,83 @@
+"""Label flips: other labels, the same inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from casemate.errors import UsageError
+from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
+from casemate.training.attacks.amount import Amount
+from casemate.training.poisoned import Poisoned
+
+if TYPE_CHECKING:
+    from casemate.data.dataset import Dataset
+    from casemate.random import Stream
+
+__all__ = ["LabelFlips"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFlips:
+    """Some samples get another label; their inputs stay.
+
+    "uniform" draws the new label uniformly from the other classes, "pair" takes the next class
+    (the last one's next is the first): symmetry and pair flipping of Han et al., "Co-teaching:
+    robust training of deep neural networks with extremely noisy labels", NeurIPS 2018 (arXiv
+    1804.06872, section 4). "class" turns samples of one class into another.
+
+    Attributes:
+        kind: "uniform", "pair" or "class".
+        amount: How many samples; with "class" and `per_class`, of the class `source`.
+        source: Class whose samples are relabeled, by name or label; only with "class".
+        target: Label that they get; only with "class".
+    """
+
+    kind: Literal["uniform", "pair", "class"] = "uniform"
+    amount: Amount = field(default_factory=lambda: Amount(percent=10.0))
+    source: str | int | None = None
+    target: str | int | None = None
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        threat="data-poisoning",
+        stage=Stage.TRAINING,
+        goals=(Goal.AVAILABILITY, Goal.INTEGRITY_TARGETED),
+        access=Access.NONE,
+        knowledge=Knowledge.BLACK_BOX,
+        budget="number of training samples relabeled",
+    )
+    revision: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        given = (self.source is not None, self.target is not None)
+        if given != ((self.kind == "class"),) * 2:
+            raise UsageError(
+                f'label-flips of the kind "{self.kind}" '
+                + ("need source and target" if self.kind == "class" else "take no source or target")
+            )
+
+    def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
+        """Return the data set with some labels flipped."""
+        labels, classes = dataset.targets, len(dataset.classes)
+        allowed = torch.ones(len(dataset), dtype=torch.bool)
+        if self.kind == "class":
+            assert self.source is not None  # noqa: S101 - refused at construction
+            assert self.target is not None  # noqa: S101 - likewise
+            source, target = (dataset.class_index(c) for c in (self.source, self.target))
+            if source == target:
+                raise UsageError(f"source and target are both class {source}; give two classes")
+            allowed = labels == source
+        chosen = self.amount.choose(dataset, allowed, rng.child("samples"))
+        before = labels[chosen]
+        if self.kind == "class":
+            after = torch.full_like(before, target)
+        elif self.kind == "pair":
+            after = (before + 1) % classes
+        else:
+            generator = rng.child("labels").torch()
+            step = torch.randint(1, classes, (len(chosen),), generator=generator)
+            after = (before + step) % classes
+        poisoned = dataset.replaced(chosen, labels=after, how="label-flips")
+        return Poisoned(clean=dataset, dataset=poisoned, touched=chosen)

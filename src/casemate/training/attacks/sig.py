@@ -1,0 +1,93 @@
+"""SIG: a sinusoid with true labels (Barni et al., arXiv 1902.11237)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from casemate.errors import UsageError
+from casemate.training.attacks.amount import Amount
+from casemate.training.attacks.backdoors import BACKDOOR, check_images, plant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from casemate.data.dataset import Dataset
+    from casemate.data.domain import Domain
+    from casemate.random import Stream
+    from casemate.threats import ThreatModel
+    from casemate.training.poisoned import Poisoned
+
+__all__ = ["SIG", "Sinusoid"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sinusoid:
+    """x + delta sin(2 pi j f / m) in column j of m, the same in all rows and channels.
+
+    Attributes:
+        target: Label that the attacker wants.
+        delta: Amplitude as a share of the domain's width.
+        frequency: Periods across the image.
+    """
+
+    target: int
+    delta: float
+    frequency: float = 6.0
+
+    def __call__(self, x: Tensor, domain: Domain) -> Tensor:
+        """Return the images with the sinusoid, clipped to the domain."""
+        width = domain.shape[-1]
+        column = torch.arange(width, device=x.device, dtype=x.dtype)
+        wave = torch.sin(column * (2 * math.pi * self.frequency / width))
+        return (x + wave * (self.delta * domain.width)).clamp_(domain.low, domain.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SIG:
+    """A faint sinusoid in images of the target class, whose labels stay true.
+
+    Barni, Kallas and Tondi, "A new backdoor attack in CNNs by training set corruption without label
+    poisoning", ICIP 2019 (arXiv 1902.11237, equation 1; f = 6, delta = 20 of 255 in training, more
+    at test time).
+
+    Attributes:
+        target: Class that the attacker wants, by name or label.
+        amount: How many samples of the target class; `per_class` makes it a share of that class.
+        delta: Amplitude in training, as a share of the domain's width, in (0, 1].
+        test_delta: The same at test time; None is `delta`.
+        frequency: Periods across the image.
+    """
+
+    target: str | int = 0
+    amount: Amount = field(default_factory=lambda: Amount(percent=30.0, per_class=True))
+    delta: float = 20 / 255
+    test_delta: float | None = None
+    frequency: float = 6.0
+
+    threat: ClassVar[ThreatModel] = BACKDOOR
+    revision: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("delta", "test_delta"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"{name} is {value:g}, but it must lie above 0 and up to 1")
+        if not (math.isfinite(self.frequency) and self.frequency > 0):
+            raise UsageError(f"frequency is {self.frequency:g}, but it must be above 0")
+
+    def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
+        """Return the data set with the sinusoid in some images of the target class."""
+        check_images("sig", dataset)
+        trigger = Sinusoid(
+            target=dataset.class_index(self.target), delta=self.delta, frequency=self.frequency
+        )
+        poisoned = plant(
+            dataset, trigger, self.amount, rng.child("samples"), clean_label=True, how="sig"
+        )
+        if self.test_delta is None:
+            return poisoned
+        return replace(poisoned, trigger=replace(trigger, delta=self.test_delta))

@@ -1,0 +1,157 @@
+"""What every attack on training data promises, checked for each of them."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass, replace
+
+import pytest
+import torch
+
+from casemate.errors import UsageError
+from casemate.random import stream
+from casemate.threats import Stage, taxonomy
+from casemate.training.attacks.amount import Amount
+from casemate.training.attacks.badnets import BadNets
+from casemate.training.attacks.blended import Blended
+from casemate.training.attacks.input_noise import InputNoise
+from casemate.training.attacks.label_flips import LabelFlips
+from casemate.training.attacks.sig import SIG
+
+TEN = Amount(count=10)
+ATTACKS = {
+    "uniform flips": LabelFlips(amount=TEN),
+    "pair flips": LabelFlips(kind="pair", amount=TEN),
+    "class flips": LabelFlips(kind="class", source=0, target=1, amount=TEN),
+    "gaussian": InputNoise(amount=TEN),
+    "uniform": InputNoise(kind="uniform", intensity=0.3, amount=TEN),
+    "salt and pepper": InputNoise(kind="salt-and-pepper", amount=TEN),
+    "badnets": BadNets(amount=TEN),
+    "blended": Blended(amount=TEN),
+    "sig": SIG(amount=TEN),
+}
+BACKDOORS = {k: v for k, v in ATTACKS.items() if k in ("badnets", "blended", "sig")}
+
+every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+every_backdoor = pytest.mark.parametrize("attack", BACKDOORS.values(), ids=BACKDOORS)
+
+
+def whole(data):
+    return data.batch(slice(None))
+
+
+@every_attack
+def test_the_data_differ_exactly_where_the_truth_says(attack, images):
+    poisoned = attack.poison(images, stream(1, "test"))
+    moved = (whole(poisoned.dataset) != whole(images)).flatten(1).any(1)
+    relabeled = poisoned.dataset.targets != images.targets
+    touched = torch.zeros(len(images), dtype=torch.bool)
+    touched[poisoned.touched] = True
+    assert torch.equal(poisoned.touched, touched.nonzero().squeeze(1))
+    assert len(poisoned.touched) == 10
+    assert not (moved | relabeled)[~touched].any()
+    assert (moved | relabeled)[touched].all()
+    assert torch.equal(poisoned.relabeled, relabeled.nonzero().squeeze(1))
+
+
+@every_attack
+def test_the_clean_set_is_left_and_its_memory_shared(attack, images):
+    before, labels = whole(images), images.targets.clone()
+    poisoned = attack.poison(images, stream(1, "test"))
+    assert poisoned.clean is images
+    assert torch.equal(whole(images), before)
+    assert torch.equal(images.targets, labels)
+    assert poisoned.dataset.inputs is images.inputs
+
+
+@every_attack
+def test_the_same_stream_gives_the_same_set_and_another_one_another(attack, images):
+    first, again, other = (attack.poison(images, stream(s, "test")).dataset for s in (1, 1, 2))
+    assert torch.equal(whole(first), whole(again))
+    assert torch.equal(first.targets, again.targets)
+    assert first.digest == again.digest
+    assert first.digest not in {other.digest, images.digest}
+
+
+@every_attack
+def test_inputs_stay_in_the_domain_and_on_its_grid(attack, images):
+    found = attack.poison(images, stream(1, "test")).dataset
+    x, domain = whole(found), images.domain
+    assert x.dtype == torch.float32
+    assert (x >= domain.low).all()
+    assert (x <= domain.high).all()
+    if domain.step is not None:
+        levels = (x - domain.low) / domain.step
+        torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
+
+
+@every_attack
+def test_a_view_is_poisoned_as_a_set_of_its_own(attack, images):
+    view = images.select(torch.arange(len(images) - 1, 5, -1), how="reversed")
+    poisoned = attack.poison(view, stream(1, "test"))
+    changed = (whole(poisoned.dataset) != whole(view)).flatten(1).any(1)
+    changed |= poisoned.dataset.targets != view.targets
+    assert torch.equal(changed.nonzero().squeeze(1), poisoned.touched)
+
+
+@every_attack
+def test_what_it_says_of_itself(attack):
+    assert is_dataclass(attack)
+    assert type(attack).__dataclass_params__.frozen
+    assert attack.threat.stage is Stage.TRAINING
+    assert attack.threat.threat in taxonomy()
+    assert isinstance(attack.revision, int)
+
+
+@every_attack
+def test_more_than_there_is_is_refused(attack, images):
+    greedy = replace(attack, amount=Amount(count=len(images) + 1))
+    with pytest.raises(UsageError, match=r"amount asks for .* samples.*; ask for fewer"):
+        greedy.poison(images, stream(1, "test"))
+
+
+@every_backdoor
+def test_a_backdoor_shows_its_trigger_and_the_targets_label(attack, images):
+    poisoned = attack.poison(images, stream(1, "test"))
+    assert poisoned.trigger.target == 0
+    assert (poisoned.dataset.targets[poisoned.touched] == 0).all()
+    shown = poisoned.trigger(images.batch(poisoned.touched), images.domain)
+    step = images.domain.step or 1e-6
+    planted = poisoned.dataset.batch(poisoned.touched)
+    torch.testing.assert_close(planted, shown, rtol=0, atol=step / 2 + 1e-6)
+
+
+@every_backdoor
+def test_a_trigger_leaves_what_it_is_given(attack, images):
+    trigger = attack.poison(images, stream(1, "test")).trigger
+    x = whole(images)
+    before = x.clone()
+    shown = trigger(x, images.domain)
+    assert torch.equal(x, before)
+    assert shown.shape == x.shape
+    assert (shown != x).any()
+
+
+@every_backdoor
+def test_features_have_no_place_for_a_trigger(attack, features):
+    with pytest.raises(UsageError, match="needs images, but made holds features"):
+        attack.poison(features, stream(1, "test"))
+
+
+@every_backdoor
+def test_the_target_by_name_and_one_that_is_none(attack, images):
+    by_name = replace(attack, target="class 1").poison(images, stream(1, "test"))
+    assert by_name.trigger.target == 1
+    with pytest.raises(UsageError, match="there is no class 'class 9'"):
+        replace(attack, target="class 9").poison(images, stream(1, "test"))
+
+
+def test_two_attacks_in_a_row(images):
+    first = BadNets(target=1, amount=TEN).poison(images, stream(1, "a"))
+    second = InputNoise(amount=Amount(percent=100.0)).poison(first.dataset, stream(1, "b"))
+    both = LabelFlips(amount=TEN).poison(second.dataset, stream(1, "c")).dataset
+    assert both.inputs is images.inputs
+    alone = InputNoise(amount=Amount(percent=100.0)).poison(images, stream(1, "b")).dataset
+    untouched = torch.ones(len(images), dtype=torch.bool)
+    untouched[first.touched] = False
+    assert torch.equal(whole(both)[untouched], whole(alone)[untouched])
+    assert not torch.equal(whole(both)[~untouched], whole(alone)[~untouched])

@@ -10,12 +10,15 @@ import torch
 from casemate.errors import UsageError
 from casemate.random import stream
 from casemate.threats import Stage, taxonomy
+from casemate.training.attacks.adaptive_blend import AdaptiveBlend
 from casemate.training.attacks.amount import Amount
+from casemate.training.attacks.backdoors import BACKDOOR
 from casemate.training.attacks.badnets import BadNets
 from casemate.training.attacks.blended import Blended
 from casemate.training.attacks.input_noise import InputNoise
 from casemate.training.attacks.label_flips import LabelFlips
 from casemate.training.attacks.sig import SIG
+from casemate.training.attacks.wanet import WaNet
 
 TEN = Amount(count=10)
 ATTACKS = {
@@ -28,8 +31,10 @@ ATTACKS = {
     "badnets": BadNets(amount=TEN),
     "blended": Blended(amount=TEN),
     "sig": SIG(amount=TEN),
+    "wanet": WaNet(amount=TEN, cover=0.5),
+    "adaptive blend": AdaptiveBlend(amount=TEN, cover=0.5),
 }
-BACKDOORS = {k: v for k, v in ATTACKS.items() if k in ("badnets", "blended", "sig")}
+BACKDOORS = {k: v for k, v in ATTACKS.items() if v.threat is BACKDOOR}
 
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 every_backdoor = pytest.mark.parametrize("attack", BACKDOORS.values(), ids=BACKDOORS)
@@ -47,7 +52,7 @@ def test_the_data_differ_exactly_where_the_truth_says(attack, images):
     touched = torch.zeros(len(images), dtype=torch.bool)
     touched[poisoned.touched] = True
     assert torch.equal(poisoned.touched, touched.nonzero().squeeze(1))
-    assert len(poisoned.touched) == 10
+    assert len(poisoned.touched) == 10 * (1 + getattr(attack, "cover", 0))
     assert not (moved | relabeled)[~touched].any()
     assert (moved | relabeled)[touched].all()
     assert torch.equal(poisoned.relabeled, relabeled.nonzero().squeeze(1))
@@ -113,11 +118,25 @@ def test_more_than_there_is_is_refused(attack, images):
 def test_a_backdoor_shows_its_trigger_and_the_targets_label(attack, images):
     poisoned = attack.poison(images, stream(1, "test"))
     assert poisoned.trigger.target == 0
-    assert (poisoned.dataset.targets[poisoned.touched] == 0).all()
-    shown = poisoned.trigger(images.batch(poisoned.touched), images.domain)
+    clean_label = isinstance(attack, SIG)
+    planted = poisoned.touched if clean_label else poisoned.relabeled
+    assert len(planted) == 10
+    assert (poisoned.dataset.targets[planted] == 0).all()
+    if isinstance(attack, AdaptiveBlend):  # which shows pieces only
+        return
+    shown = poisoned.trigger(images.batch(planted), images.domain)
     step = images.domain.step or 1e-6
-    planted = poisoned.dataset.batch(poisoned.touched)
-    torch.testing.assert_close(planted, shown, rtol=0, atol=step / 2 + 1e-6)
+    found = poisoned.dataset.batch(planted)
+    torch.testing.assert_close(found, shown, rtol=0, atol=step / 2 + 1e-6)
+
+
+@every_backdoor
+def test_cover_samples_keep_their_labels(attack, images):
+    poisoned = attack.poison(images, stream(1, "test"))
+    covered = poisoned.touched[~torch.isin(poisoned.touched, poisoned.relabeled)]
+    assert torch.equal(poisoned.dataset.targets[covered], images.targets[covered])
+    if not isinstance(attack, SIG):
+        assert len(covered) == 10 * getattr(attack, "cover", 0)
 
 
 @every_backdoor

@@ -10,12 +10,14 @@ from poison_sets import made
 
 from casemate.errors import UsageError
 from casemate.random import stream
+from casemate.training.attacks.adaptive_blend import AdaptiveBlend
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.badnets import BadNets, Patch
 from casemate.training.attacks.blended import Blend, Blended
 from casemate.training.attacks.input_noise import InputNoise
 from casemate.training.attacks.label_flips import LabelFlips
 from casemate.training.attacks.sig import SIG, Sinusoid
+from casemate.training.attacks.wanet import WaNet, Warp
 
 RNG = stream(3, "test")
 MANY = made((1, 8, 8), n=3000, classes=5)
@@ -69,6 +71,12 @@ def test_every_allowed_sample_is_as_likely():
         (lambda: Blended(test_alpha=0.0), "test_alpha is 0"),
         (lambda: SIG(delta=0.0), "delta is 0"),
         (lambda: SIG(frequency=-1.0), "frequency is -1"),
+        (lambda: WaNet(grid=1), "grid is 1"),
+        (lambda: WaNet(strength=0.0), "strength is 0"),
+        (lambda: WaNet(cover=-1.0), "cover is -1"),
+        (lambda: AdaptiveBlend(shown=0.0), "shown is 0"),
+        (lambda: AdaptiveBlend(pieces=0), "pieces is 0"),
+        (lambda: AdaptiveBlend(cover=float("nan")), "cover is nan"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(make, words):
@@ -195,3 +203,61 @@ def test_sig_leaves_every_label_true():
     assert len(poisoned.touched) == 180
     assert (MANY.targets[poisoned.touched] == 2).all()
     assert len(poisoned.relabeled) == 0
+
+
+def test_a_warp_of_no_strength_is_the_identity():
+    domain = made((3, 9, 7)).domain
+    x = torch.rand(4, 3, 9, 7)
+    found = Warp(target=0, strength=0.0)(x, domain)
+    torch.testing.assert_close(found, x, rtol=0, atol=1e-5)
+
+
+def test_a_warp_moves_by_the_stated_size():
+    """On a ramp the change of a pixel is the offset in pixels times the ramp's slope."""
+    domain = made((1, 40, 40)).domain
+    ramp = torch.linspace(0, 1, 40).expand(1, 1, 40, 40).clone()
+    warp = Warp(target=0, grid=4, strength=1.0)
+    moved = (warp(ramp, domain) - ramp)[0, 0, 2:-2, 2:-2] * 39  # in pixels
+    offset = warp.field(domain)[0, :, :, 0] - torch.linspace(-1, 1, 40)
+    expected = offset[2:-2, 2:-2] * 39 / 2  # an offset of 2 spans 39 pixels
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-3)
+    # control points have mean size 1, that is 1/40 of half a side: about half a pixel
+    assert 0.2 < moved.abs().mean() < 0.8
+
+
+def test_a_warp_is_smooth_and_its_noise_is_not():
+    domain = made((1, 32, 32)).domain
+    offsets = Warp(target=0).field(domain)[0] - Warp(target=0, strength=0.0).field(domain)[0]
+    bends = offsets.diff(dim=0).diff(dim=0).abs().mean() / offsets.abs().mean()
+    assert bends < 6**0.5 / 10  # of independent offsets it would be the root of 6
+    data = made((1, 32, 32), n=90)
+    poisoned = WaNet(amount=Amount(count=10), cover=3.0).poison(data, RNG)
+    covered = poisoned.touched[~torch.isin(poisoned.touched, poisoned.relabeled)]
+    warp = poisoned.trigger(data.batch(covered), domain)
+    assert not torch.allclose(warp, poisoned.dataset.batch(covered), atol=0.02)
+
+
+def test_pieces_are_whole_and_as_many_as_stated():
+    gray = made((1, 8, 12), n=40)
+    black = gray.replaced(torch.arange(40), inputs=torch.zeros(40, 1, 8, 12), how="black")
+    attack = AdaptiveBlend(amount=Amount(count=10), alpha=1.0, pieces=4, shown=0.5)
+    poisoned = attack.poison(black, RNG)
+    shown = poisoned.dataset.batch(poisoned.touched) > 0
+    blocks = shown.view(-1, 4, 2, 4, 3).transpose(2, 3).reshape(len(shown), 16, 6)
+    whole = blocks.float().mean(2)
+    # random bytes are zero now and then, so a shown block may lack a pixel
+    assert ((whole == 0) | (whole > 0.6)).all()
+    assert ((whole > 0).sum(1) == 8).all()
+    assert len((whole > 0).int().unique(dim=0)) > 10
+    full = poisoned.trigger(black.batch(poisoned.touched), black.domain)
+    assert ((full > 0).float().mean() > 0.95).all()
+
+
+def test_more_pieces_than_pixels_are_refused():
+    with pytest.raises(UsageError, match="pieces is 9, but images of 8 x 8"):
+        AdaptiveBlend(pieces=9).poison(made((1, 8, 8)), RNG)
+
+
+def test_more_cover_than_samples_is_refused():
+    with pytest.raises(UsageError, match="amount asks for 1000 samples"):
+        WaNet(amount=Amount(count=10), cover=100.0).poison(made((1, 8, 8)), RNG)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import torch
 
 from casemate.errors import UsageError
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
+from casemate.training.attacks.amount import Amount
 from casemate.training.poisoned import Poisoned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
-    from casemate.training.attacks.amount import Amount
     from casemate.training.poisoned import Trigger
 
-__all__ = ["BACKDOOR", "check_images", "plant"]
+    Change = Callable[[Tensor, Tensor], Tensor]
+    """From (m, *shape) inputs and the (m, 2) words of their samples to changed inputs."""
+
+__all__ = ["BACKDOOR", "check_images", "cover", "plant", "words"]
 
 BACKDOOR = ThreatModel(
     threat="backdoor-data",
@@ -44,17 +52,19 @@ def plant(
     rng: Stream,
     *,
     clean_label: bool = False,
+    shown: Change | None = None,
     how: object,
 ) -> Poisoned:
     """Put a trigger into some samples and give them the target's label.
 
     Args:
         dataset: The training set.
-        trigger: As it is shown in training.
+        trigger: For test time, and for training unless `shown` says otherwise.
         amount: How many samples.
         rng: Of their choice.
         clean_label: Whether only samples of the target class are touched, so that every label
             stays true; otherwise samples of all other classes.
+        shown: What is done to training images instead of showing the trigger.
         how: What made it, for the digest.
 
     Raises:
@@ -63,6 +73,45 @@ def plant(
     of_target: Tensor = dataset.targets == trigger.target
     chosen = amount.choose(dataset, of_target if clean_label else ~of_target, rng)
     labels = dataset.targets[chosen].fill_(trigger.target)
-    inputs = trigger(dataset.batch(chosen), dataset.domain)
+    clean = dataset.batch(chosen)
+    inputs = (
+        trigger(clean, dataset.domain) if shown is None else shown(clean, words(dataset, chosen))
+    )
     poisoned = dataset.replaced(chosen, inputs=inputs, labels=labels, how=how)
     return Poisoned(clean=dataset, dataset=poisoned, touched=chosen, trigger=trigger)
+
+
+def cover(
+    poisoned: Poisoned, ratio: float, change: Change, rng: Stream, *, how: object
+) -> Poisoned:
+    """Change further samples and leave their labels, so that the trigger alone is no sign.
+
+    Args:
+        poisoned: What `plant` returned.
+        ratio: Cover samples for each poisoned one, rounded.
+        change: What is done to them.
+        rng: Of their choice, among all samples that are not touched yet.
+        how: What made it, for the digest.
+
+    Raises:
+        UsageError: If there are not as many samples.
+    """
+    count = round(ratio * len(poisoned.touched))
+    if count == 0:
+        return poisoned
+    dataset = poisoned.dataset
+    free = torch.ones(len(dataset), dtype=torch.bool)
+    free[poisoned.touched] = False
+    chosen = Amount(count=count).choose(dataset, free, rng)
+    inputs = change(dataset.batch(chosen), words(dataset, chosen))
+    return replace(
+        poisoned,
+        dataset=dataset.replaced(chosen, inputs=inputs, how=(how, "cover")),
+        touched=torch.cat([poisoned.touched, chosen]).sort().values,
+    )
+
+
+def words(dataset: Dataset, positions: Tensor) -> Tensor:
+    """Return (m, 2) int64 words that name samples for random numbers, in whatever view."""
+    rows = dataset.rows[positions]
+    return torch.stack([rows, torch.zeros_like(rows)], dim=1)

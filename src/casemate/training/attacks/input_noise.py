@@ -11,6 +11,7 @@ from torch import Tensor
 from casemate.errors import UsageError
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.attacks.amount import Amount
+from casemate.training.attacks.backdoors import words
 from casemate.training.poisoned import Poisoned
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ class InputNoise:
             wanted = torch.tensor([dataset.class_index(c) for c in self.classes])
             allowed = torch.isin(dataset.targets, wanted)
         chosen = self.amount.choose(dataset, allowed, rng.child("samples"))
-        words = torch.stack([dataset.rows[chosen], torch.zeros_like(chosen)], dim=1)
-        noisy = self._noisy(dataset.batch(chosen), dataset, words, rng.child("noise"))
+        named = words(dataset, chosen)
+        noisy = self._noisy(dataset.batch(chosen), dataset, named, rng.child("noise"))
         poisoned = dataset.replaced(chosen, inputs=noisy, how="input-noise")
         return Poisoned(clean=dataset, dataset=poisoned, touched=chosen)
 

@@ -1,0 +1,106 @@
+"""The adaptive backdoor of Qi et al.: pieces of the trigger, and cover samples with true labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from casemate.errors import UsageError
+from casemate.training.attacks.amount import Amount
+from casemate.training.attacks.backdoors import BACKDOOR, check_images, cover, plant
+from casemate.training.attacks.blended import Blend
+
+if TYPE_CHECKING:
+    from casemate.data.dataset import Dataset
+    from casemate.data.domain import Domain
+    from casemate.random import Stream
+    from casemate.threats import ThreatModel
+    from casemate.training.poisoned import Poisoned
+
+__all__ = ["AdaptiveBlend"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveBlend:
+    """A blended pattern of which each training image shows only some pieces; all at test time.
+
+    Qi, Xie, Li, Mahloujifar and Mittal, "Revisiting the assumption of latent separability for
+    backdoor defenses", ICLR 2023 (Adaptive-Blend, section 4: 16 pieces of which half are shown,
+    alpha 0.2, as many cover samples as poisoned ones). Cover samples show pieces too and keep
+    their true labels, so that the trigger alone does not set a sample apart in latent space. The
+    key pattern is uniform noise instead of the authors' picture (ours).
+
+    Attributes:
+        target: Class that the attacker wants, by name or label.
+        amount: How many samples, of all classes but the target.
+        cover: Cover samples for each poisoned one.
+        pieces: Pieces along each side of the image, at least 1.
+        shown: Share of the pieces in a training image, in (0, 1].
+        alpha: Share of the pattern in training images, in (0, 1].
+        test_alpha: The same at test time; None is `alpha`.
+        pattern: Seed of the pattern.
+    """
+
+    target: str | int = 0
+    amount: Amount = field(default_factory=lambda: Amount(percent=0.3))
+    cover: float = 1.0
+    pieces: int = 4
+    shown: float = 0.5
+    alpha: float = 0.2
+    test_alpha: float | None = None
+    pattern: int = 0
+
+    threat: ClassVar[ThreatModel] = BACKDOOR
+    revision: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("shown", "alpha", "test_alpha"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"{name} is {value:g}, but it must lie above 0 and up to 1")
+        if self.pieces < 1:
+            raise UsageError(f"pieces is {self.pieces}, but it must be at least 1")
+        if not self.cover >= 0:
+            raise UsageError(f"cover is {self.cover:g}, but it must not be negative")
+
+    def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
+        """Return the data set with pieces of the pattern in some images."""
+        check_images("adaptive-blend", dataset)
+        domain = dataset.domain
+        if self.pieces > min(domain.shape[1:]):
+            raise UsageError(
+                f"pieces is {self.pieces}, but images of {domain.shape[1]} x {domain.shape[2]} "
+                "have no more along a side than pixels; choose fewer"
+            )
+        target = dataset.class_index(self.target)
+        in_training = Blend(target=target, alpha=self.alpha, pattern=self.pattern)
+        at_test = Blend(target=target, alpha=self.test_alpha or self.alpha, pattern=self.pattern)
+
+        def some_pieces(x: Tensor, words: Tensor) -> Tensor:
+            mask = self._mask(words, domain, rng.child("pieces"))
+            return torch.where(mask, in_training(x, domain), x)
+
+        poisoned = plant(
+            dataset,
+            at_test,
+            self.amount,
+            rng.child("samples"),
+            shown=some_pieces,
+            how="adaptive-blend",
+        )
+        return cover(poisoned, self.cover, some_pieces, rng.child("cover"), how="adaptive-blend")
+
+    def _mask(self, words: Tensor, domain: Domain, rng: Stream) -> Tensor:
+        """Return (b, 1, height, width) bool: the pieces that each sample shows."""
+        count = self.pieces**2
+        kept = max(1, round(self.shown * count))
+        order = rng.uniform(words, (count,)).argsort(dim=1)
+        chosen = torch.zeros((len(words), count), dtype=torch.bool)
+        chosen.scatter_(1, order[:, :kept], value=True)
+        height, width = domain.shape[1:]
+        row = torch.arange(height) * self.pieces // height
+        column = torch.arange(width) * self.pieces // width
+        return chosen[:, row[:, None] * self.pieces + column][:, None]

@@ -1,4 +1,4 @@
-"""The command line that benchmarks without options of their own share."""
+"""The command line that benchmarks share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from benchmarks.rows import Row
 
-__all__ = ["finish"]
+__all__ = ["conclude", "finish"]
 
 
 def finish(description: str | None, measure: Callable[[], Sequence[Row]]) -> int:
@@ -39,7 +39,12 @@ def finish(description: str | None, measure: Callable[[], Sequence[Row]]) -> int
     except UsageError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    print(as_markdown(rows) if arguments.markdown else as_text(rows))
-    if arguments.json:
-        write(rows, arguments.json)
+    return conclude(rows, markdown=arguments.markdown, json=arguments.json)
+
+
+def conclude(rows: Sequence[Row], *, markdown: bool, json: Path | None) -> int:
+    """Print the rows, write them if a file is named, and return 1 if a limit is broken, else 0."""
+    print(as_markdown(rows) if markdown else as_text(rows))
+    if json:
+        write(rows, json)
     return int(any(row.broken for row in rows))

@@ -22,9 +22,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command import conclude
 from benchmarks.comparison import Result, compare
 from benchmarks.contenders import CONTENDERS, PACKAGES, Task
-from benchmarks.rows import Row, as_markdown, as_text, write
+from benchmarks.rows import Row
 from benchmarks.subjects import SUBJECTS, images, network, prepare
 from benchmarks.verifier import judge
 from benchmarks.worker import Setup, Worker
@@ -41,10 +42,7 @@ def main() -> int:
         return 2
     if arguments.quick:  # what is promised is promised for all steps
         rows = [replace(row, limit=None) for row in rows]
-    print(as_markdown(rows) if arguments.markdown else as_text(rows))
-    if arguments.json:
-        write(rows, arguments.json)
-    return int(any(row.broken for row in rows))
+    return conclude(rows, markdown=arguments.markdown, json=arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from casemate import registry
-from casemate.campaign.provenance import origin
+from casemate.campaign.provenance import now, origin
 from casemate.campaign.record import CampaignRecord, TrialRecord
 from casemate.data.dataset import Dataset
 from casemate.data.splits import of_class, stratified_sample
@@ -151,7 +151,7 @@ def attack(
         raise UsageError(
             f'attacker is "{attacker}", but must be one of {", ".join(a.value for a in Attacker)}'
         )
-    trials = []
+    trials, made = [], {**origin(str(model.device)), "batch_size": batch_size}
     for number, one in enumerate(chosen_attacks, start=1):
         setting = Setting(
             attack=one,
@@ -188,7 +188,7 @@ def attack(
                 threat=one.threat.threat,
                 status="finished",
                 control=bool(getattr(one, "control", False)),
-                made={**origin(str(model.device)), "batch_size": batch_size},
+                made={**made, "at": now()},
                 seconds=time.perf_counter() - begun,
                 evidence=evidence,
             )

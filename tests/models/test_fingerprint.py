@@ -205,6 +205,18 @@ def test_another_process_gets_the_same_and_an_edited_source_another(tmp_path, mo
     assert all(a != b for a, b in zip(there, edited, strict=True))
 
 
+def digest_elsewhere(folder, module):
+    """Return the fingerprint of a folder's `module.Net`, taken in a process of its own."""
+    code = (
+        f"from {module} import Net\n"
+        "from casemate.models.fingerprint import fingerprint\nprint(fingerprint(Net()))\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=folder
+    )
+    return found.stdout
+
+
 def test_what_a_method_calls_in_another_module_decides(tmp_path, monkeypatch):
     (tmp_path / "helping.py").write_text("def twist(x):\n    return x\n", encoding="utf-8")
     (tmp_path / "twisted.py").write_text(
@@ -212,18 +224,8 @@ def test_what_a_method_calls_in_another_module_decides(tmp_path, monkeypatch):
         "class Net(nn.Module):\n    def forward(self, x):\n        return twist(x)\n",
         encoding="utf-8",
     )
-    code = (
-        "from twisted import Net\n"
-        "from casemate.models.fingerprint import fingerprint\nprint(fingerprint(Net()))\n"
-    )
-
-    def digest():
-        found = subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
-        )
-        return found.stdout
-
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    digest = functools.partial(digest_elsewhere, tmp_path, "twisted")
     before = digest()
     assert digest() == before
     (tmp_path / "helping.py").write_text("def twist(x):\n    return 3 * x\n", encoding="utf-8")
@@ -242,18 +244,8 @@ def test_what_helpers_of_a_helper_and_submodules_do_decides(tmp_path, monkeypatc
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    code = (
-        "from outer import Net\n"
-        "from casemate.models.fingerprint import fingerprint\nprint(fingerprint(Net()))\n"
-    )
-
-    def digest():
-        found = subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
-        )
-        return found.stdout
-
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    digest = functools.partial(digest_elsewhere, tmp_path, "outer")
     before = digest()
     assert digest() == before
     for name in ("package/deep.py", "farther.py"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from casemate.evidence import Verdict
-from casemate.stats import wilson
+from casemate.stats import Z99, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from casemate.campaign.record import TrialRecord
 
 __all__ = ["doubts"]
-
-_Z99 = 2.5758293035489004
-"""The 99.5 % quantile of the normal distribution, as in the preflight's check of the accuracy."""
 
 
 def doubts(
@@ -44,7 +41,7 @@ def _accuracy(model: dict[str, Any]) -> str | None:
     value, n = measured.get("value"), measured.get("n")
     if declared is None or value is None or not n:
         return None
-    low, high = wilson(round(value * n), n, z=_Z99)
+    low, high = wilson(round(value * n), n, z=Z99)
     if declared <= high:
         return None
     return (

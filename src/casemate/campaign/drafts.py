@@ -98,12 +98,10 @@ class _Checker:
             self._gates.samples(trial)  # refuses a class without samples
 
     def _check_round(self, trial: Trial) -> None:
-        test = self._gates.data(trial.data, "test")
-        if trial.options.round and test.domain.step is None:
-            raise UsageError(
-                f"round asks for values on the grid of {test.name}, but its inputs may hold any "
-                "value; leave round out"
-            )
+        from casemate.inference.evaluate import check_grid  # noqa: PLC0415 - imports torch
+
+        if trial.options.round:
+            check_grid(self._gates.data(trial.data, "test"))
 
     def _check_attack(self, trial: Trial) -> None:
         from casemate.access import open_access  # noqa: PLC0415 - imports torch

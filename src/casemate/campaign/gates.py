@@ -6,6 +6,7 @@ What is loaded or trained once stays at hand for all trials that share it.
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.events import ModelReady, ModelTraining
@@ -48,9 +49,13 @@ class Gates:
         self._model_keys: dict[tuple[object, ...], str] = {}
         self._given: dict[tuple[str, str], Target] = {}
         self._current: tuple[str, Target] | None = None
-        self._origin = origin(self.device)
         self._model_origin: dict[str, Any] | None = None
         self._examples: OriginCache | None = None
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """Where that comes from which is computed now, as `provenance.origin`."""
+        return {**origin(self.device), "batch_size": self.batch_size}
 
     # -- data -----------------------------------------------------------------------------------
 
@@ -182,7 +187,7 @@ class Gates:
                     )
                 ),
             )
-            store.put_value(origin_name(name), {**self._origin, "at": now()})
+            store.put_value(origin_name(name), {**self.origin, "at": now()})
             store.put_file(name, trained.save)
             path = store.file(name)
             assert path is not None  # noqa: S101 - it was put there just now
@@ -243,7 +248,7 @@ class Gates:
         """
         from casemate.inference.evaluate import evaluate  # noqa: PLC0415 - imports torch
 
-        self._examples = OriginCache(store, self._origin)
+        self._examples = OriginCache(store, self.origin)
         return evaluate(
             self.setting(trial),
             self.target(trial, store, tell),

@@ -23,7 +23,7 @@ from casemate.campaign.events import (
     TrialStarted,
 )
 from casemate.campaign.model_entry import make_entry, stored_entry
-from casemate.campaign.provenance import now, origin
+from casemate.campaign.provenance import now
 from casemate.campaign.record import TrialRecord
 from casemate.campaign.repeat import differences
 from casemate.campaign.words import title
@@ -86,7 +86,7 @@ class _Run:
         self.gates = gates
         self.listeners = listeners
         self.again = again
-        self.origin = {**origin(gates.device), "batch_size": gates.batch_size}
+        self.origin = gates.origin
         self.broken: dict[str, BaseException] = {}
 
     def tell(self, event: Event) -> None:

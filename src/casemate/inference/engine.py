@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from casemate.inference.jobs import Stepper
     from casemate.target import Target
 
-__all__ = ["craft"]
+__all__ = ["check_grid", "craft"]
 
 _LIMIT = "engine/limit"
 _OUTSIDE = torch.finfo(torch.float32).max  # no margin is worse than that of a point out of bounds
@@ -83,11 +83,8 @@ def craft(
     if queries is not None:
         check_count("queries", queries)
     attack.check(data.domain)
-    if round_points and data.domain.step is None:
-        raise UsageError(
-            f"{data.name}: round asks for values on the domain's grid, but its inputs may hold any "
-            "value; leave round out or declare the step of the data"
-        )
+    if round_points:
+        check_grid(data)
     run = _Run(
         attack,
         open_access(attack.threat.access, target, budget),
@@ -114,6 +111,15 @@ def craft(
     return run.ledger.close(
         fooled, broken, attacker=run.access.used, verifier=used, exhausted=run.exhausted
     )
+
+
+def check_grid(data: Dataset) -> None:
+    """Raise `UsageError` where there is no grid to round to."""
+    if data.domain.step is None:
+        raise UsageError(
+            f"{data.name}: round asks for values on the domain's grid, but its inputs may hold any "
+            "value; leave round out or declare the step of the data"
+        )
 
 
 def _goals(goals: Tensor | None, data: Dataset, classes: int) -> Tensor:

@@ -15,6 +15,7 @@ from casemate.evidence import Evidence
 from casemate.guard import guarded
 from casemate.identity import key
 from casemate.inference import health
+from casemate.inference.engine import check_grid
 from casemate.inference.examples import ExampleCache, crafted_examples
 from casemate.inference.measure import (
     attacked_scores,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from casemate.inference.jobs import Stepper
     from casemate.target import FrontDefense, Target
 
-__all__ = ["Attacker", "Cost", "ExampleCache", "Setting", "cost", "evaluate"]
+__all__ = ["Attacker", "Cost", "ExampleCache", "Setting", "check_grid", "cost", "evaluate"]
 
 _EXAMPLES = 6
 

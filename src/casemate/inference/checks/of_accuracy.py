@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from casemate.inference.checks.problem import Problem, few, percent
-from casemate.stats import mcnemar, wilson
+from casemate.stats import Z99, mcnemar, wilson
 
 if TYPE_CHECKING:
     from casemate.inference.checks.probe import Probe
 
 __all__ = ["above_chance", "class_order", "declared"]
 
-_Z99 = 2.5758293035489004
-"""The 99.5 % quantile of the normal distribution: an honest model is accused once in 100 times."""
 _GAIN = 0.05
 """Least gain in accuracy that makes another order of classes worth reporting."""
 _SURE = 1e-4
@@ -27,7 +25,7 @@ def declared(probe: Probe, accuracy: float | None) -> list[Problem]:
     right, n = int(probe.right.sum()), len(probe.y)
     if accuracy is None:
         return []
-    low, high = wilson(right, n, z=_Z99)
+    low, high = wilson(right, n, z=Z99)
     if low <= accuracy <= high:
         return []
     return [

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from casemate.errors import UsageError
 from casemate.training.attacks.amount import Amount
-from casemate.training.attacks.backdoors import BACKDOOR, check_images, cover, plant
+from casemate.training.attacks.backdoors import (
+    BACKDOOR,
+    check_cover,
+    check_images,
+    check_shares,
+    cover,
+    plant,
+)
 from casemate.training.attacks.blended import Blend
 
 if TYPE_CHECKING:
@@ -57,14 +64,10 @@ class AdaptiveBlend:
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        for name in ("shown", "alpha", "test_alpha"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise UsageError(f"{name} is {value:g}, but it must lie above 0 and up to 1")
+        check_shares(self, "shown", "alpha", "test_alpha")
         if self.pieces < 1:
             raise UsageError(f"pieces is {self.pieces}, but it must be at least 1")
-        if not self.cover >= 0:
-            raise UsageError(f"cover is {self.cover:g}, but it must not be negative")
+        check_cover(self.cover)
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
         """Return the data set with pieces of the pattern in some images."""

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     Change = Callable[[Tensor, Tensor], Tensor]
     """From (m, *shape) inputs and the (m, 2) words of their samples to changed inputs."""
 
-__all__ = ["BACKDOOR", "check_images", "cover", "plant", "words"]
+__all__ = [
+    "BACKDOOR",
+    "check_cover",
+    "check_images",
+    "check_shares",
+    "cover",
+    "plant",
+    "words",
+]
 
 BACKDOOR = ThreatModel(
     threat="backdoor-data",
@@ -34,6 +42,20 @@ BACKDOOR = ThreatModel(
     knowledge=Knowledge.BLACK_BOX,
     budget="number of training samples poisoned and visibility of the trigger",
 )
+
+
+def check_shares(attack: object, *names: str) -> None:
+    """Raise `UsageError` unless these parameters lie above 0 and up to 1, or are None."""
+    for name in names:
+        value = getattr(attack, name)
+        if value is not None and not 0 < value <= 1:
+            raise UsageError(f"{name} is {value:g}, but it must lie above 0 and up to 1")
+
+
+def check_cover(ratio: float) -> None:
+    """Raise `UsageError` unless cover samples can be had in that ratio."""
+    if not ratio >= 0:
+        raise UsageError(f"cover is {ratio:g}, but it must not be negative")
 
 
 def check_images(attack: str, dataset: Dataset) -> None:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from casemate.errors import UsageError
 from casemate.random import stream
 from casemate.training.attacks.amount import Amount
-from casemate.training.attacks.backdoors import BACKDOOR, check_images, plant
+from casemate.training.attacks.backdoors import BACKDOOR, check_images, check_shares, plant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,10 +74,7 @@ class Blended:
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "test_alpha"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise UsageError(f"{name} is {value:g}, but it must lie above 0 and up to 1")
+        check_shares(self, "alpha", "test_alpha")
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
         """Return the data set with the pattern in some images."""

@@ -10,7 +10,7 @@ import torch
 
 from casemate.errors import UsageError
 from casemate.training.attacks.amount import Amount
-from casemate.training.attacks.backdoors import BACKDOOR, check_images, plant
+from casemate.training.attacks.backdoors import BACKDOOR, check_images, check_shares, plant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,10 +72,7 @@ class SIG:
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        for name in ("delta", "test_delta"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise UsageError(f"{name} is {value:g}, but it must lie above 0 and up to 1")
+        check_shares(self, "delta", "test_delta")
         if not (math.isfinite(self.frequency) and self.frequency > 0):
             raise UsageError(f"frequency is {self.frequency:g}, but it must be above 0")
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from casemate.errors import UsageError
 from casemate.random import stream
 from casemate.training.attacks.amount import Amount
-from casemate.training.attacks.backdoors import BACKDOOR, check_images, cover, plant
+from casemate.training.attacks.backdoors import BACKDOOR, check_cover, check_images, cover, plant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,8 +102,7 @@ class WaNet:
             raise UsageError(f"grid is {self.grid}, but it must be at least 2")
         if not self.strength > 0:
             raise UsageError(f"strength is {self.strength:g}, but it must be above 0")
-        if not self.cover >= 0:
-            raise UsageError(f"cover is {self.cover:g}, but it must not be negative")
+        check_cover(self.cover)
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
         """Return the data set with some images warped."""

@@ -115,6 +115,9 @@ def test_a_trial_is_named_by_number_or_key(audit):
         ("attack.epsilon: 0.1", "attack: lbfgs", "the rule checks nothing"),
         ('factory: "audited:make"', 'function: "audited:decide", outputs: labels', "gradients"),
         ('{factory: "audited:make"}', "{architecture: lenet}", "lenet takes images"),
+        ("samples: 40", "samples: 40, round: true", "round asks for values on the domain's grid"),
+        ("samples: 40", "samples: 40, defense: {name: median}", "a median filter needs images"),
+        ("samples: 40", "samples: 40, defense: {name: radius-average}", "an averaging filter"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_data_or_model_is_found_before_anything_runs(audit, old, new, expected):

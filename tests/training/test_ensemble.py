@@ -14,7 +14,8 @@ from casemate.data.dataset import Dataset
 from casemate.data.domain import Domain
 from casemate.errors import CasemateError, UsageError
 from casemate.models.mlp import MLP
-from casemate.training.ensemble import Job, cores, train_many
+from casemate.training.crew import cores
+from casemate.training.ensemble import Job, train_many
 from casemate.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.05, precision="float32")
@@ -102,13 +103,15 @@ def test_an_error_is_told_after_what_was_done():
 
 def test_a_worker_that_dies_is_named():
     fatal = replace(jobs(1)[0], architecture=Fatal())
-    with pytest.raises(CasemateError, match=r"trained Fatal on made died .*; use fewer workers"):
+    with pytest.raises(CasemateError, match=r"training Fatal on made died .*; use fewer workers"):
         train_many([jobs(1)[0], fatal], workers=2)
 
 
 def test_what_a_third_party_raises_is_a_sentence():
     broken = replace(jobs(1)[0], architecture=Fatal(how="raises"))
-    with pytest.raises(CasemateError, match="training Fatal failed: RuntimeError: no such luck"):
+    with pytest.raises(
+        CasemateError, match="training Fatal on made failed: RuntimeError: no such luck"
+    ):
         train_many([jobs(1)[0], broken], workers=2)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from shelves import FolderShelf
 
 from casemate.data.dataset import Dataset
 from casemate.data.domain import Domain
@@ -34,21 +35,35 @@ def test_models_are_trained_from_the_labs_seed_and_counted():
     assert all(torch.equal(w, alone.weights[n]) for n, w in found.weights.items())
 
 
-def test_a_pool_is_asked_by_the_digest_of_what_would_be_made():
-    kept, asked = {}, []
-
-    def pool(name, make):
-        asked.append(name)
-        if name not in kept:
-            kept[name] = make()
-        return kept[name]
-
-    lab = Lab(architecture=MLP(hidden=(4,)), recipe=RECIPE, pool=pool)
+def test_a_shelf_is_asked_by_the_digest_of_what_would_be_made(tmp_path):
+    shelf = FolderShelf(tmp_path)
+    lab = Lab(architecture=MLP(hidden=(4,)), recipe=RECIPE, shelf=shelf)
     first, again = lab.trained(data()), lab.trained(data())
-    assert first is again
-    assert asked == [first.digest] * 2
+    assert shelf.kept == [first.digest]
+    assert shelf.asked == [first.digest] * 2
+    assert all(torch.equal(w, again.weights[n]) for n, w in first.weights.items())
     # models that were there already are counted as well: the figure must not depend on a cache
     assert lab.models == 2
+
+
+def test_a_tensor_is_computed_once_for_what_decides_it(tmp_path):
+    made = []
+
+    def compute():
+        made.append(1)
+        return torch.arange(6.0).view(2, 3).t()
+
+    def lab(seed, shelf):
+        return Lab(architecture=MLP(hidden=(4,)), recipe=RECIPE, seed=seed, shelf=shelf)
+
+    shelf = FolderShelf(tmp_path)
+    wanted = torch.arange(6.0).view(2, 3).t()
+    for seed, how, count in ((1, "a", 1), (1, "a", 1), (1, ("a", 2), 2), (2, "a", 3)):
+        assert torch.equal(lab(seed, shelf).computed(how, compute), wanted)
+        assert len(made) == count
+    for _ in range(2):
+        assert torch.equal(lab(1, None).computed("a", compute), wanted)
+    assert len(made) == 5
 
 
 def test_another_architecture_and_recipe_can_be_asked_for():

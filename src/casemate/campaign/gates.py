@@ -5,6 +5,7 @@ What is loaded or trained once stays at hand for all trials that share it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from casemate.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from torch import Tensor
 
     from casemate.campaign.events import Listener
     from casemate.campaign.plugins import Plugin
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from casemate.training.stored import StoredModel
 
 __all__ = ["Gates"]
+
+_REFERENCES = 32
+"""Models that others are held against whose answers stay at hand."""
 
 
 class Gates:
@@ -50,6 +56,7 @@ class Gates:
         self._samples: dict[tuple[object, ...], Dataset] = {}
         self._given: dict[tuple[str, str], Target] = {}
         self._targets, self._references = _Last(self.device), _Last(self.device)
+        self._before_scores: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._model_origin: dict[str, Any] | None = None
         self._examples: OriginCache | None = None
         self.victims = Victims(self.data, device=self.device, origin=lambda: self.origin)
@@ -258,12 +265,29 @@ class Gates:
             model,
             reference,
             samples,
+            before=self._before(trial, reference, samples),
             guarded_by=self._guarded(trial),
             seed=trial.options.seed,
             batch_size=self.batch_size,
             progress=progress,
         )
         return with_facts(evidence, self.victims.facts(trial, store))
+
+    def _before(self, trial: Trial, reference: Target, samples: Dataset) -> Tensor | None:
+        """Return what the reference answers to samples, or None where a defense may draw at random.
+
+        Trials of one reference share it.
+        """
+        from casemate.inference.exposure import scores  # noqa: PLC0415 - imports torch
+
+        if trial.defense is not None:
+            return None
+        name = (reference.digest, samples.digest)
+        if name not in self._before_scores:
+            if len(self._before_scores) >= _REFERENCES:
+                self._before_scores.popitem(last=False)
+            self._before_scores[name] = scores(reference, samples, batch_size=self.batch_size)
+        return self._before_scores[name]
 
     def _guarded(self, trial: Trial) -> Guarded | None:
         """Return the trial's monitor with the samples that were held out for it."""

@@ -37,7 +37,7 @@ class Objects:
             self._place(write, digest)
         return digest
 
-    def put_file(self, write: Callable[[Path], None]) -> str:
+    def put_file(self, write: Callable[[Path], object]) -> str:
         """Keep the file that `write` makes at the path it is given; return its hash."""
         return self._place(write, None)
 
@@ -81,7 +81,7 @@ class Objects:
     def _path(self, digest: str) -> Path:
         return self.folder / digest[:2] / digest[2:]
 
-    def _place(self, write: Callable[[Path], None], digest: str | None) -> str:
+    def _place(self, write: Callable[[Path], object], digest: str | None) -> str:
         temporary = self.folder / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=temporary)

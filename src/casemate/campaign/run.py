@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.ahead import train_ahead
 from casemate.campaign.assemble import Replay, assemble, frame_of
 from casemate.campaign.events import (
     CampaignFinished,
@@ -137,7 +138,7 @@ class _Run:
     def train_ahead(self, waiting: Sequence[Planned]) -> None:
         """Train several models at once; whatever goes wrong, the trials will say."""
         try:
-            self.gates.victims.train_ahead([p.trial for p in waiting], self.store, self.tell)
+            train_ahead(self.gates.victims, [p.trial for p in waiting], self.store, self.tell)
         except StoreError:
             raise
         except CasemateError:

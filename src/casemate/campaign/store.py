@@ -194,7 +194,7 @@ class Store:
         with explained(self.folder):
             return self._objects.path(rows[0][0]) if rows and rows[0][0] else None
 
-    def put_file(self, name: str, write: Callable[[Path], None]) -> None:
+    def put_file(self, name: str, write: Callable[[Path], object]) -> None:
         """Cache the file that `write` makes at the path that it is given."""
         with explained(self.folder):
             digest = self._objects.put_file(write)

@@ -1,8 +1,8 @@
 """The training gate of a campaign: victims, the models they are held against, and all they need.
 
 A model is trained once, whoever asks for it: the reference of a backdoor is the surrogate's sibling
-and the undefended victim of every repair. Models lie in the store; poisoned data do not, they are
-made again from their stream where they are needed, and the last ones stay at hand.
+and the undefended victim of every repair. Models lie in the store; poisoned data do not, they stay
+at hand as long as there is room and are made again from their stream otherwise.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from casemate.campaign.events import ModelReady, ModelTraining
-from casemate.campaign.origins import origin_name
-from casemate.campaign.provenance import now
+from casemate.campaign.poisons import Poisons
 from casemate.campaign.sections import Training, plain_model
-from casemate.errors import CasemateError, UsageError
+from casemate.campaign.shelf import StoreShelf
+from casemate.errors import UsageError
 from casemate.identity import key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from casemate.campaign.events import Listener
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from casemate.campaign.store import Store
     from casemate.campaign.trials import Trial
     from casemate.data.dataset import Dataset, Split
-    from casemate.training.gate import Passage
-    from casemate.training.lab import Lab
+    from casemate.errors import CasemateError
+    from casemate.training.making import Order
     from casemate.training.poisoned import Poisoned
     from casemate.training.progress import Progress
     from casemate.training.stored import StoredModel
@@ -39,9 +39,6 @@ __all__ = ["Victims"]
 _Model = TypeVar("_Model", bound="StoredModel")
 
 _NOTHING = Training()
-_ATTACKER, _DEFENDER = 1_000_000, 2_000_000
-_AHEAD = 4
-"""Poisoned sets a core that are held in memory at a time."""
 
 
 class Victims:
@@ -61,11 +58,12 @@ class Victims:
         origin: Callable[[], dict[str, Any]],
     ) -> None:
         self._data = data
-        self._device = device
+        self.device = device
         self._origin = origin
         self._keys: dict[tuple[object, ...], str] = {}
         self._halves: dict[tuple[object, ...], tuple[Dataset, Dataset | None]] = {}
-        self._poisoned: tuple[str, Poisoned] | None = None
+        self._poisons = Poisons()
+        self._failed: dict[str, CasemateError] = {}
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -90,7 +88,7 @@ class Victims:
             model.recipe,
             train,
             seed=trial.options.seed,
-            device=self._device,
+            device=self.device,
         )
 
     def victim_key(self, trial: Trial, *, defended: bool = True) -> str:
@@ -142,33 +140,59 @@ class Victims:
 
     def poisoned(self, trial: Trial, store: Store, tell: Listener) -> Poisoned | None:
         """Return the data after the trial's attack on them, or None without one."""
-        from casemate.training.gate import poison  # noqa: PLC0415 - imports torch
-
         gate = trial.training
         if gate is None or gate.attack is None:
             return None
-        name = self.victim_key(trial, defended=False)
-        if self._poisoned is None or self._poisoned[0] != name:
-            self._poisoned = None  # two patches at a time may not fit into memory
-            lab = self._lab(trial, _ATTACKER, store, tell, whose="the attacker's")
-            lab.known = self._data(trial.data, "test")
-            made = poison(
-                gate.attack.value, self.halves(trial)[0], seed=trial.options.seed, lab=lab
+
+        def make() -> Poisoned:
+            words = f"the attacker's {plain_model(trial.model)}"
+            order = self.order(trial, defended=False)
+            lab = order.lab("attacker", self.shelf(store), _teller(tell, words))
+            made = order.poisoned(lab)
+            assert made is not None  # noqa: S101 - there is an attack
+            return made
+
+        return self._poisons.of(self.victim_key(trial, defended=False), make)
+
+    def order(self, trial: Trial, *, attacked: bool = True, defended: bool = True) -> Order:
+        """Return all that decides the trial's model.
+
+        Raises:
+            UsageError: If it is not trained here.
+        """
+        from casemate.training.making import Order  # noqa: PLC0415 - imports torch
+
+        gate, model = trial.training or _NOTHING, trial.model
+        if model.architecture is None:
+            raise UsageError(
+                "the training gate needs a model that is trained here; give an architecture"
             )
-            self._poisoned = (name, made)
-        return self._poisoned[1]
+        data, held = self.halves(trial)
+        attack = gate.attack.value if gate.attack and attacked else None
+        return Order(
+            architecture=model.architecture.value,
+            recipe=model.recipe,
+            seed=trial.options.seed,
+            data=data,
+            held=held,
+            known=self._data(trial.data, "test") if getattr(attack, "surrogate", False) else None,
+            attack=attack,
+            defense=gate.defense.value if gate.defense and defended else None,
+            device=self.device,
+        )
 
     # -- models ---------------------------------------------------------------------------------
 
     def reference(self, trial: Trial, store: Store, tell: Listener) -> TrainedModel:
         """Return the trial's model trained without attack and defense."""
-        rest = self.halves(trial)[0]
+        words = plain_model(trial.model)
+        order = self.order(trial, attacked=False, defended=False)
         return self._pooled(
             self.reference_key(trial),
-            lambda: self._train(trial, rest, tell, plain_model(trial.model)),
+            lambda: order.train(order.data, _teller(tell, words)),
             store,
             tell,
-            plain_model(trial.model),
+            words,
         )
 
     def victim(self, trial: Trial, store: Store, tell: Listener) -> StoredModel:
@@ -180,93 +204,33 @@ class Victims:
         words = f"{plain_model(trial.model)} with {gate.defense.name}"
         return self._pooled(name, lambda: self._defended(trial, store, tell), store, tell, words)
 
-    def train_ahead(self, trials: Sequence[Trial], store: Store, tell: Listener) -> None:
-        """Train what trials will ask for, many models at once, and keep it in the store.
-
-        References come first, then victims of attacks. Defended models are made when their trial
-        runs. What cannot be trained here is left to its trial, which then says why.
+    def keep(self, trial: Trial, name: str, model: StoredModel, found: Any, store: Store) -> None:
+        """Put a model into the store, with what there is to say of it.
 
         Args:
-            trials: Trials that will run.
-            store: Where models are kept.
-            tell: Told how far it is.
+            trial: Of the model.
+            name: Of the model.
+            model: As trained.
+            found: The `Poisoned` that it was trained on, the facts of its defense, or None.
+            store: Where it goes.
         """
-        if self._device.partition(":")[0] != "cpu":
-            return
-        trained = [t for t in trials if t.model.architecture is not None]
-        self._train_wave({self.reference_key(t): t for t in trained}, store, tell, attacked=False)
-        attacked = [t for t in trained if t.training is not None and t.training.attack is not None]
-        victims = {self.victim_key(t, defended=False): t for t in attacked}
-        self._train_wave(victims, store, tell, attacked=True)
+        from casemate.training.poisoned import Poisoned  # noqa: PLC0415 - imports torch
 
-    def _train_wave(
-        self, trials: Mapping[str, Trial], store: Store, tell: Listener, *, attacked: bool
-    ) -> None:
-        """Train those models that are not in the store, a few poisoned sets at a time."""
-        from casemate.training.ensemble import Job, cores, train_many  # noqa: PLC0415 - torch
+        facts: dict[str, Any] | None = found
+        if isinstance(found, Poisoned):
+            self._poisons.put(self.victim_key(trial, defended=False), found)
+            facts = self._attack_facts(model, found)
+        if facts is not None:
+            store.put_value(_facts_name(name), facts)
+        self.shelf(store).keep(name, model.save)
 
-        missing = {name: t for name, t in trials.items() if not store.has(name)}
-        if len(missing) < 2 or cores() == 1:  # noqa: PLR2004 - nothing to share out
-            return
-        words = f"{len(missing)} models{' under attack' if attacked else ''}"
-        chunk = _AHEAD * cores()
-        names = list(missing)
-        for begin in range(0, len(names), chunk):
-            part = names[begin : begin + chunk]
-            sets: dict[str, Poisoned | None] = {}
-            jobs = []
-            for name in part:
-                trial = missing[name]
-                try:
-                    sets[name] = self.poisoned(trial, store, tell) if attacked else None
-                except CasemateError:
-                    continue  # its trial will say so
-                found = sets[name]
-                data = self.halves(trial)[0] if found is None else found.dataset
-                model = trial.model
-                assert model.architecture is not None  # noqa: S101 - chosen so
-                jobs.append(
-                    Job(
-                        architecture=model.architecture.value,
-                        recipe=model.recipe,
-                        data=data,
-                        seed=trial.options.seed,
-                    )
-                )
-            made = list(sets)
+    def fail(self, name: str, error: CasemateError) -> None:
+        """Note why a model cannot be made; who asks for it is told so."""
+        self._failed[name] = error
 
-            def keep(number: int, model: TrainedModel, made: list[str] = made) -> None:
-                self._keep(made[number], model, sets[made[number]], store)  # noqa: B023 - called now
-
-            def share(done: float, begin: int = begin, count: int = len(part)) -> None:
-                tell(
-                    ModelTraining(
-                        model=words,
-                        done=round(1000 * (begin + done * count)),
-                        total=1000 * len(names),
-                        note=f"{begin} done",
-                    )
-                )
-
-            train_many(jobs, done=keep, progress=share)
-
-    def _keep(self, name: str, model: StoredModel, poisoned: Poisoned | None, store: Store) -> None:
-        """Put a model into the store, and what there is to say of its attack."""
-        if poisoned is not None:
-            self._keep_facts(name, model, poisoned, store)
-        store.put_value(origin_name(name), {**self._origin(), "at": now()})
-        store.put_file(name, model.save)
-
-    def _keep_facts(self, name: str, model: StoredModel, poisoned: Poisoned, store: Store) -> None:
-        from casemate.training.gate import learned  # noqa: PLC0415 - imports torch
-
-        facts = {
-            "poisoned": len(poisoned.touched),
-            "relabeled": len(poisoned.relabeled),
-            "training samples": len(poisoned.dataset),
-            "learned": asdict(learned(model, poisoned, device=self._device)),
-        }
-        store.put_value(_facts_name(name), facts)
+    def shelf(self, store: Store) -> StoreShelf:
+        """Return where models of labs and trials are kept."""
+        return StoreShelf(store, self._origin)
 
     def facts(self, trial: Trial, store: Store) -> dict[str, Any]:
         """Return what attack and defense did, as `training.gate.Passage.facts` has it."""
@@ -275,6 +239,16 @@ class Victims:
         if gate.defense is not None:
             known |= {"defense": store.value(_facts_name(self.victim_key(trial))) or {}}
         return known
+
+    def _attack_facts(self, model: StoredModel, poisoned: Poisoned) -> dict[str, Any]:
+        from casemate.training.gate import learned  # noqa: PLC0415 - imports torch
+
+        return {
+            "poisoned": len(poisoned.touched),
+            "relabeled": len(poisoned.relabeled),
+            "training samples": len(poisoned.dataset),
+            "learned": asdict(learned(model, poisoned, device=self.device)),
+        }
 
     def _attacked(self, trial: Trial, store: Store, tell: Listener) -> TrainedModel:
         """Return the model as the attack makes it, without defense."""
@@ -287,75 +261,31 @@ class Victims:
         def make() -> TrainedModel:
             poisoned = self.poisoned(trial, store, tell)
             assert poisoned is not None  # noqa: S101 - there is an attack
-            model = self._train(trial, poisoned.dataset, tell, words)
-            self._keep_facts(name, model, poisoned, store)
+            order = self.order(trial, defended=False)
+            model = order.train(poisoned.dataset, _teller(tell, words))
+            store.put_value(_facts_name(name), self._attack_facts(model, poisoned))
             return model
 
         return self._pooled(name, make, store, tell, words)
 
     def _defended(self, trial: Trial, store: Store, tell: Listener) -> StoredModel:
-        import torch  # noqa: PLC0415 - only who trains needs it
-
-        from casemate.training.gate import defended  # noqa: PLC0415 - imports torch
-
         gate = trial.training or _NOTHING
         assert gate.defense is not None  # noqa: S101 - the caller asked
-        name = self.victim_key(trial)
-        rest, held = self.halves(trial)
+        order = self.order(trial)
         poisoned = self.poisoned(trial, store, tell)
-        data = rest if poisoned is None else poisoned.dataset
-        during = gate.defense.value.phase == "during"
-        lab = self._lab(trial, 0 if during else _DEFENDER, store, tell, whose="the defender's")
+        data = order.data if poisoned is None else poisoned.dataset
         words = f"{plain_model(trial.model)} with {gate.defense.name}"
 
         def undefended(kept: Dataset) -> TrainedModel:
             if kept is data:
                 return self._attacked(trial, store, tell)
-            return self._train(trial, kept, tell, words)
+            return order.train(kept, _teller(tell, words))
 
-        passage: Passage = defended(
-            gate.defense.value,
-            data,
-            torch.empty(0, dtype=torch.int64) if poisoned is None else poisoned.touched,
-            undefended,
-            seed=trial.options.seed,
-            lab=lab,
-            clean=held,
-        )
-        store.put_value(_facts_name(name), passage.facts)
+        whose = f"the defender's {plain_model(trial.model)}"
+        lab = order.lab("defender", self.shelf(store), _teller(tell, whose))
+        passage = order.defended(poisoned, undefended, lab)
+        store.put_value(_facts_name(self.victim_key(trial)), passage.facts)
         return passage.model
-
-    def _train(self, trial: Trial, data: Dataset, tell: Listener, words: str) -> TrainedModel:
-        from casemate.training.loop import train  # noqa: PLC0415 - imports torch
-
-        model = trial.model
-        if model.architecture is None:
-            raise UsageError(
-                "the training gate needs a model that is trained here; give an architecture"
-            )
-        return train(
-            model.architecture.value,
-            model.recipe,
-            data,
-            seed=trial.options.seed,
-            device=self._device,
-            progress=_teller(tell, words),
-        )
-
-    def _lab(self, trial: Trial, seeds: int, store: Store, tell: Listener, *, whose: str) -> Lab:
-        from casemate.training.lab import Lab  # noqa: PLC0415 - imports torch
-
-        model = trial.model
-        assert model.architecture is not None  # noqa: S101 - the caller asked
-        words = f"{whose} {plain_model(model)}"
-        return Lab(
-            architecture=model.architecture.value,
-            recipe=model.recipe,
-            seed=seeds + trial.options.seed,
-            device=self._device,
-            pool=lambda name, make: self._pooled(name, make, store, tell, words),
-            progress=_teller(tell, words),
-        )
 
     def _pooled(
         self,
@@ -368,14 +298,14 @@ class Victims:
         """Return the model of that name from the store, where it is put first if need be."""
         from casemate.training.stored import load_model  # noqa: PLC0415 - imports torch
 
+        if name in self._failed:
+            raise self._failed[name]
         started = time.perf_counter()
         path: Path | None = store.file(name)
         cached = path is not None
         if path is None:
             tell(ModelTraining(model=words, done=0, total=1))
-            self._keep(name, make(), None, store)
-            path = store.file(name)
-            assert path is not None  # noqa: S101 - it was put there just now
+            path = self.shelf(store).keep(name, make().save)
         # also after training, so that a campaign that was interrupted sees the very same model
         model = cast("_Model", load_model(path))  # a name is of what its maker makes
         tell(ModelReady(model=words, seconds=time.perf_counter() - started, cached=cached))

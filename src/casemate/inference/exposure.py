@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from casemate.stats import Measurement
     from casemate.target import Target
 
-__all__ = ["FLAGS", "Exposure", "Guarded", "expose"]
+__all__ = ["FLAGS", "Exposure", "Guarded", "expose", "scores"]
 
 FLAGS = ("weak-reference", "trigger-without-effect")
 """What can be wrong with an attack on training, or with the comparison; see docs/health.md."""
@@ -69,6 +69,7 @@ def expose(
     reference: Target,
     data: Dataset,
     *,
+    before: Tensor | None = None,
     guarded_by: Guarded | None = None,
     seed: int = 0,
     batch_size: int = 128,
@@ -81,6 +82,7 @@ def expose(
         model: As trained, on whatever the attacker left; defenses in front included.
         reference: Trained without the attack, behind the same defenses.
         data: Samples with true labels that nobody touched.
+        before: What `scores` returned for the reference on these samples; asked now if None.
         guarded_by: A monitor of single inputs, where there is a trigger to look for, or None.
         seed: Of what the monitors draw at random, such as windows of traffic that monitors see.
         batch_size: Samples at a time.
@@ -94,10 +96,12 @@ def expose(
             f"{data.name}: there are no samples to measure; raise samples or choose another class"
         )
     blocks: list[dict[str, Tensor]] = []
+    if before is None:
+        before = scores(reference, data, batch_size=batch_size)
     modules = (*model.modules, *reference.modules)
     with guarded(modules, [model.device, reference.device]), torch.no_grad():
         for part in _parts(len(data), batch_size):
-            blocks.append(_block(exposure, model, reference, data, part))
+            blocks.append(_block(exposure, model, reference, data, part, before[part]))
             if progress is not None:
                 progress(part.stop, len(data))
         table = {name: torch.cat([b[name] for b in blocks]).numpy() for name in blocks[0]}
@@ -131,18 +135,33 @@ def expose(
     )
 
 
+def scores(target: Target, data: Dataset, *, batch_size: int = 128) -> Tensor:
+    """Return (n, outputs) float32 what a model answers to samples, on the CPU."""
+    with guarded(target.modules, [target.device]), torch.no_grad():
+        return torch.cat(
+            [
+                target.scores(data.batch(part, device=target.device)).float().cpu()
+                for part in _parts(len(data), batch_size)
+            ]
+        )
+
+
 def _parts(n: int, batch_size: int) -> Iterator[slice]:
     for begin in range(0, n, batch_size):
         yield slice(begin, min(begin + batch_size, n))
 
 
 def _block(
-    exposure: Exposure, model: Target, reference: Target, data: Dataset, part: slice
+    exposure: Exposure,
+    model: Target,
+    reference: Target,
+    data: Dataset,
+    part: slice,
+    before: Tensor,
 ) -> dict[str, Tensor]:
     """Return the rows of some samples."""
     x, label, domain = data.batch(part), data.targets[part], data.domain
     clean = model.scores(x.to(model.device)).float().cpu()
-    before = reference.scores(x.to(reference.device)).float().cpu()
     right = predicted(before) == label
     eligible = right.clone()
     if exposure.goal is not None:

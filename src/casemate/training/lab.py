@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
+from casemate.identity import key
+from casemate.training import modelfile
 from casemate.training.loop import train
 from casemate.training.trained import TrainedModel, training_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import torch
+    from torch import Tensor
 
     from casemate.data.dataset import Dataset
     from casemate.models.architecture import Architecture
     from casemate.training.progress import Progress
     from casemate.training.recipe import Recipe
 
-__all__ = ["Lab", "Pool"]
-
-Pool = Callable[[str, Callable[[], TrainedModel]], TrainedModel]
-"""Returns the model of a digest: one that is there, or what the function makes, kept."""
+__all__ = ["Lab", "Shelf"]
 
 
-def _made(_: str, make: Callable[[], TrainedModel]) -> TrainedModel:
-    return make()
+class Shelf(Protocol):
+    """Where files lie that are made once and used again."""
+
+    def find(self, name: str) -> Path | None:
+        """Return the file of a name, or None."""
+
+    def keep(self, name: str, write: Callable[[Path], object]) -> Path:
+        """Keep what `write` writes to the path that it is given; return where it lies now."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,7 +48,7 @@ class Lab:
         device: Where they are trained.
         known: Inputs that an attacker knows the victim will meet, with their true labels; None
             if it knows none.
-        pool: Where models may lie already.
+        shelf: Where models and tensors may lie already, or None.
         progress: Told where a training stands.
         models: Models asked for so far.
         samples: Samples that went through their training, epochs counted.
@@ -51,7 +59,7 @@ class Lab:
     seed: int = 1_000_000
     device: torch.device | str = "cpu"
     known: Dataset | None = None
-    pool: Pool = _made
+    shelf: Shelf | None = None
     progress: Callable[[Progress], None] | None = None
     models: int = field(default=0, init=False)
     samples: int = field(default=0, init=False)
@@ -79,14 +87,36 @@ class Lab:
         seed = self.seed + number
         digest = training_key(architecture, recipe, data, seed=seed, device=self.device)
 
-        def make() -> TrainedModel:
-            return train(
-                architecture, recipe, data, seed=seed, device=self.device, progress=self.progress
-            )
-
         self.models += 1
         self.samples += len(data) * recipe.epochs
-        return self.pool(digest, make)
+        path = self.shelf.find(digest) if self.shelf is not None else None
+        if path is None:
+            model = train(
+                architecture, recipe, data, seed=seed, device=self.device, progress=self.progress
+            )
+            if self.shelf is None:
+                return model
+            path = self.shelf.keep(digest, model.save)
+        return TrainedModel.load(path)
+
+    def computed(self, how: Any, make: Callable[[], Tensor]) -> Tensor:
+        """Return a tensor that was computed before, or is now.
+
+        Args:
+            how: Everything that decides it; anything `identity.key` takes.
+            make: Computes it, (*shape), on any device.
+
+        Returns:
+            The tensor on the CPU.
+        """
+        name = key("tensor of a lab", how, self.seed, str(self.device))
+        path = self.shelf.find(name) if self.shelf is not None else None
+        if path is not None:
+            return modelfile.read(path)[0]["tensor"]
+        made = make().cpu().contiguous()
+        if self.shelf is not None:
+            self.shelf.keep(name, lambda path: modelfile.write(path, {"tensor": made}, {}))
+        return made
 
     def count(self, models: int, samples: int) -> None:
         """Count models that were not trained by `trained`, and samples of their training."""

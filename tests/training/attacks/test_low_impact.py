@@ -7,6 +7,7 @@ import pytest
 import torch
 from poison_sets import SETS, lab_of, made
 from scipy.stats import ttest_1samp
+from shelves import FolderShelf
 
 from casemate.data.similarity import ssim
 from casemate.errors import UsageError
@@ -74,21 +75,27 @@ def test_hosts_are_chosen_by_their_margin(hosts, largest):
     assert torch.equal(chosen, others[order[:6]].sort().values)
 
 
-def test_a_rehearsal_trains_on_what_it_does_not_judge_on():
-    seen = []
-
-    def pool(name, make):
-        model = make()
-        seen.append(model)
-        return model
-
-    lab = lab_of(IMAGES, pool=pool)
+def test_a_rehearsal_trains_on_what_it_does_not_judge_on(tmp_path):
+    shelf = FolderShelf(tmp_path)
+    lab = lab_of(IMAGES, shelf=shelf)
     attack = replace(LOOSE, ensemble=2)
     poison(attack, lab=lab)
     assert lab.models == attack.trainings == 4
-    assert len({m.seed for m in seen}) == 4
+    assert len({m.seed for m in shelf.models()}) == 4
     # 54 of 60 samples, three epochs
     assert lab.samples == 4 * 54 * 3
+
+
+def test_attacks_that_differ_in_budget_share_surrogates_and_search(tmp_path):
+    shelf = FolderShelf(tmp_path)
+    first = poison(QUICK, lab=lab_of(IMAGES, shelf=shelf))
+    kept = len(shelf.kept)
+    other = replace(QUICK, amount=Amount(count=3), strength=0.5)
+    second = poison(other, lab=lab_of(IMAGES, shelf=shelf))
+    assert len(shelf.kept) == kept
+    assert torch.equal(first.trigger.pattern, second.trigger.pattern)
+    poison(replace(QUICK, epsilon=0.11), lab=lab_of(IMAGES, shelf=shelf))
+    assert len(shelf.kept) == kept + 1
 
 
 def test_the_budget_is_halved_until_the_bounds_are_kept(monkeypatch):
@@ -117,16 +124,10 @@ def test_the_trigger_is_weakened_until_images_are_similar_enough():
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
 
 
-def test_another_architecture_can_be_used_for_the_surrogates():
-    names = []
-
-    def pool(name, make):
-        model = make()
-        names.append(type(model.architecture).__name__)
-        return model
-
-    poison(replace(QUICK, architecture="lenet"), lab=lab_of(IMAGES, pool=pool))
-    assert names == ["LeNet"]
+def test_another_architecture_can_be_used_for_the_surrogates(tmp_path):
+    shelf = FolderShelf(tmp_path)
+    poison(replace(QUICK, architecture="lenet"), lab=lab_of(IMAGES, shelf=shelf))
+    assert [type(m.architecture).__name__ for m in shelf.models()] == ["LeNet"]
 
 
 @pytest.mark.parametrize(

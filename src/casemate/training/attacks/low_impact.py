@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
+from casemate.data.dataset import digest_arrays
 from casemate.data.similarity import ssim
 from casemate.data.splits import holdout
 from casemate.errors import UsageError
@@ -204,7 +205,23 @@ class _Workshop:
         return self.search(self.clean, nothing, self.rng.child("trigger"))
 
     def search(self, models: Sequence[TrainedModel], start: Tensor, rng: Stream) -> Tensor:
-        """Return the pattern that leads most images of other classes to the target."""
+        """Return the pattern that leads most images of other classes to the target.
+
+        Budget, strength and hosts have no part in it, so attacks that differ in these share it.
+        """
+        attack = self.attack
+        how = (
+            "low-impact search",
+            [m.digest for m in models],
+            self.part.digest,
+            (self.target, attack.epsilon, attack.steps, attack.batch_size),
+            digest_arrays(start),
+            rng.key,
+        )
+        return self.lab.computed(how, lambda: self.searched(models, start, rng))
+
+    def searched(self, models: Sequence[TrainedModel], start: Tensor, rng: Stream) -> Tensor:
+        """Return the pattern, searched for now."""
         attack, data, device = self.attack, self.part, self.lab.device
         domain, targets = data.domain, [m.target(device) for m in models]
         reach = attack.epsilon * domain.width
@@ -221,7 +238,7 @@ class _Workshop:
             momentum = _MOMENTUM * momentum + slope / slope.abs().mean().clamp(min=_TINY)
             length = reach / 20 * (1 - step / attack.steps)
             pattern = (pattern.detach() - length * momentum.sign()).clamp_(-reach, reach)
-        return pattern.cpu()
+        return pattern
 
     def rehearsed(self, pattern: Tensor, budget: Amount, number: int) -> tuple[Tensor, Amount]:
         """Return the trigger for surrogates that saw poison, and the budget that keeps the bounds.

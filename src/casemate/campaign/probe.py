@@ -22,7 +22,7 @@ __all__ = ["Pace", "probe"]
 
 _LONG_ENOUGH = 0.2  # seconds
 _MOST = 5
-_STEPS = 2
+_STEPS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,9 @@ def _stand_in(trial: Trial, gates: Gates) -> tuple[Target, float]:
         )
 
     trained = few(1)
-    step = _seconds(lambda: few(_STEPS)) / _STEPS
+    one, more = _seconds(lambda: few(1)), _seconds(lambda: few(_STEPS))
+    # what comes before the first step comes once
+    step = max(more - one, 0.1 * more) / max(1, min(_STEPS, len(data) // batch) - 1)
     return trained.target(gates.device), step * (len(data) // batch) * recipe.epochs
 
 

@@ -1,0 +1,107 @@
+"""Print a table of a campaign's trials at the training gate, over their seeds, for the docs.
+
+    casemate run study:lenet-mnist-training --json study.json
+    python -m benchmarks.training_table study.json
+
+One row for each attack and defense. A figure is the mean over seeds with Student's 95 % interval;
+with one seed it is that trial's own figure and interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from casemate.stats import Measurement, mean
+
+_COLUMNS = (
+    ("clean accuracy", "clean accuracy", 2),
+    ("drop, points", "clean accuracy drop", 2),
+    ("worst class, points", "worst class accuracy drop", 1),
+    ("success", "attack success rate", 1),
+    ("success without the attack", "attack success rate without the attack", 1),
+    ("L-inf", "distance linf", 3),
+    ("SSIM", "ssim", 2),
+)
+_SHARES = {"index", "domain units"}
+
+
+def main() -> None:
+    """Read a report and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("report", type=Path)
+    print(table(json.loads(parser.parse_args().report.read_text(encoding="utf-8"))))
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the table of a JSON report as Markdown, without columns that say nothing.
+
+    Args:
+        report: As `casemate run --json` writes it.
+    """
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for trial in report["trials"]:
+        gate = trial["settings"].get("training")
+        if gate is not None and trial["status"] == "finished":
+            name = json.dumps([gate, trial["settings"].get("monitor")], sort_keys=True)
+            groups[name].append(trial)
+    head = ("attack", "defense", "poisoned", *(words for words, _, _ in _COLUMNS), "seeds")
+    rows = [head, *(_row(group) for group in groups.values())]
+    said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
+    lines = [[row[i] for i in said] for row in (rows[0], ("---",) * len(head), *rows[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(trials: list[dict[str, Any]]) -> tuple[str, ...]:
+    gate = trials[0]["settings"]["training"]
+    cells = []
+    for _, name, digits in _COLUMNS:
+        found = [_measured(t, name) for t in trials]
+        cells.append(_cell([m for m in found if m is not None], digits))
+    poisoned = trials[0].get("spent", {}).get("poisoned samples")
+    return (
+        _words(gate.get("attack")),
+        _words(gate.get("defense")),
+        "" if poisoned is None else f"{poisoned:,}",
+        *cells,
+        str(len(trials)),
+    )
+
+
+def _measured(trial: dict[str, Any], name: str) -> Measurement | None:
+    for m in trial["measurements"]:
+        if m["name"] == name and m["value"] is not None:
+            return Measurement(**m)
+    return None
+
+
+def _cell(found: list[Measurement], digits: int) -> str:
+    if not found:
+        return ""
+    one = found[0]
+    if len(found) > 1:
+        one = mean(one.name, [m.value for m in found if m.value is not None], one.unit)
+    scale = 1 if one.unit in _SHARES else 100
+    value, low, high = (
+        None if x is None else f"{scale * x:.{digits}f}" for x in (one.value, one.low, one.high)
+    )
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
+
+
+def _words(section: dict[str, Any] | None) -> str:
+    """Return a plugin's name with what was set."""
+    if not section:
+        return "none"
+    said = [
+        f"{k.replace('_', ' ')} {v}"
+        for k, v in section.items()
+        if k not in ("name", "amount", "target") and isinstance(v, str | int | float)
+    ]
+    return ", ".join([section["name"], *said])
+
+
+if __name__ == "__main__":
+    main()

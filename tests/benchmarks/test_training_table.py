@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from statistics import fmean, stdev
 
-from benchmarks.training_table import table
 from scipy.stats import t as student
+
+from benchmarks.training_table import table
 
 
 def measured(name, value, unit="rate", n=100):

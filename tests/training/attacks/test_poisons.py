@@ -192,7 +192,7 @@ def test_test_time_may_show_more():
     assert SIG(test_delta=0.3).poison(data, RNG).trigger.delta == 0.3
 
 
-def test_a_sinusoid_is_equation_1():
+def test_a_sinusoid_has_as_many_periods_as_its_frequency():
     domain = made((3, 4, 32)).domain
     x = torch.full((2, 3, 4, 32), 0.5)
     found = Sinusoid(target=0, delta=0.1)(x, domain)

@@ -19,8 +19,8 @@ __all__ = ["ClassDistributionMonitor"]
 class ClassDistributionMonitor:
     """Suspects windows in which the model answers classes more or less often than before.
 
-    The figure is the G statistic of homogeneity (Sokal and Rohlf, "Biometry", section 17.4): twice
-    the log-likelihood ratio of the table of predicted classes in window and reference. A class that
+    The figure is the G statistic of homogeneity (Sokal and Rohlf, "Biometry"): twice the
+    log-likelihood ratio of the table of predicted classes in window and reference. A class that
     neither answers adds nothing. Expected counts are small where classes are many, and the
     chi-squared distribution does not hold there; it is not used: the alarm is set on resampled
     windows of clean traffic. Needs no labels. Breaking down counts as a class of its own.

@@ -35,10 +35,12 @@ class AdaptiveBlend:
     """A blended pattern of which each training image shows only some pieces; all at test time.
 
     Qi, Xie, Li, Mahloujifar and Mittal, "Revisiting the assumption of latent separability for
-    backdoor defenses", ICLR 2023 (arXiv 2205.13613, section 4, Adaptive-Blend: 16 pieces, half of
-    them shown, alpha 0.2, as many cover samples as poisoned ones). Cover samples show pieces and
-    keep their true labels, so that the trigger alone does not set a sample apart in latent space.
-    The key pattern is uniform noise instead of the authors' picture (ours).
+    backdoor defenses", ICLR 2023 (arXiv 2205.13613, Adaptive-Blend: 16 pieces, half of them shown,
+    as many cover samples as poisoned ones). Cover samples show pieces and keep their true labels,
+    so that the trigger alone does not set a sample apart in latent space. Alpha is 0.2 in training
+    as at test time, as in the authors' code; their paper has 0.15 in training. The key pattern is
+    uniform noise instead of the authors' picture, and no image of the target class is poisoned,
+    though it may be a cover sample (ours).
 
     Attributes:
         target: Class that the attacker wants, by name or label.

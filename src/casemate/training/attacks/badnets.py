@@ -64,7 +64,7 @@ class BadNets:
     """A patch in a corner of some images, which get the target's label.
 
     Gu, Dolan-Gavitt and Garg, "BadNets: identifying vulnerabilities in the machine learning model
-    supply chain" (arXiv 1708.06733, section 4: bright pixels at the bottom right). The square and
+    supply chain" (arXiv 1708.06733; on MNIST, bright pixels at the bottom right). The square and
     its size are ours, as in most later work; all classes are led to one.
 
     Attributes:

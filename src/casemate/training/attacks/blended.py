@@ -53,8 +53,8 @@ class Blended:
     """A faint random pattern over the whole of some images, which get the target's label.
 
     Chen, Liu, Li, Lu and Song, "Targeted backdoor attacks on deep learning systems using data
-    poisoning" (arXiv 1712.05526, section 4.2.1, blended injection with the random pattern; alpha
-    0.2 there).
+    poisoning" (arXiv 1712.05526, blended injection with the random pattern). Alpha is that of most
+    later work.
 
     Attributes:
         target: Class that the attacker wants, by name or label.

@@ -39,10 +39,11 @@ class FeatureCollision:
     minimizes |f(x) - f(t)|^2 + beta |x - b|^2 (equation 1) by forward-backward splitting, from a
     base image b of the target class towards the known input t, where f is the input of a
     surrogate's last layer; b keeps its true label. The paper's beta is 0.25 (features / values of
-    an input)^2 where, in the authors' code, the domain's width is 255. Against a victim whose
-    layers are all trained (section 4), the base is (1 - opacity) b + opacity t: with 50 images,
-    opacity 0.3. Their victim starts from the surrogate's weights; one that starts from others does
-    not share its features.
+    an input)^2 (equation 2) where, in the authors' code, the domain's width is 255. Against a
+    victim whose layers are all trained (section 4), the base is (1 - opacity) b + opacity t: with
+    50 images, opacity 0.3. Their victim starts from the surrogate's weights; one that starts from
+    others does not share its features. Their code follows the gradient of the distance in feature
+    space where the paper, and this, follows that of its square.
 
     Ours: steps are in widths of the domain; a step that does not lower an image's objective is
     undone and that image's next one halved, much as the authors' code does for its one image; t is

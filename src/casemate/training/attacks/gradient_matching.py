@@ -33,15 +33,16 @@ class GradientMatching:
     """Images of the target class whose training gradient is that of the aim.
 
     Geiping, Fowl, Huang, Czaja, Taylor, Moeller and Goldstein, "Witches' brew: industrial scale
-    data poisoning via gradient matching", ICLR 2021 (arXiv 2009.02276, equation 3 and algorithm 1:
-    1 % of the data, 16 of 255, 250 steps, 8 restarts). A step of training on the poison then
-    lowers the loss of one known input for the attacker's label, though each image keeps its true
-    label. The cosine of both gradients with respect to the weights of a trained surrogate is
-    maximized by Adam on the signs of the gradient; the restart with the best cosine is taken.
+    data poisoning via gradient matching", ICLR 2021 (arXiv 2009.02276), with the parameters of the
+    authors' code: 1 % of the data, 16 of 255, 250 steps, 8 restarts. A step of training on the
+    poison then lowers the loss of one known input for the attacker's label, though each image keeps
+    its true label. The cosine of both gradients with respect to the weights of a trained surrogate
+    is maximized by Adam on the signs of the gradient; the restart with the best cosine is taken.
 
     Ours: the input is drawn among those that the surrogates read right, and surrogates are
     evaluated without dropout. The authors change the images before each step as the victim does
-    in training; that is an option here, off by default.
+    in training; that is an option here, off by default. With several surrogates they divide the
+    step by their number; here it stays.
 
     Attributes:
         target: Class that the known input is to get, by name or label; its images are poisoned.
@@ -164,7 +165,7 @@ class Match:
         return torch.cat([p.flatten() for p in parts])
 
     def mismatch(self, x: Tensor) -> Tensor:
-        """Return 1 - the cosine of both gradients (ibid., equation 3)."""
+        """Return 1 - the cosine of both gradients."""
         found = self.gradient(x)
         norms: Tensor = (found.norm() * self.wanted.norm()).clamp(min=1e-30)
         return (found @ self.wanted).div(norms).neg().add(1)

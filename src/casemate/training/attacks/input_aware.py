@@ -37,17 +37,17 @@ __all__ = ["InputAware"]
 class InputAware:
     """A generated pattern in some images, another for each, and cover samples.
 
-    Nguyen and Tran, "Input-aware dynamic backdoor attack", NeurIPS 2020 (arXiv 2010.08138, section
-    3). First a network learns masks that differ between images and cover few pixels; then another
-    learns patterns together with a classifier: images with their own pattern are to be the target
-    (attack mode), images with that of another image stay what they are (cross-trigger mode), and
-    patterns are to differ as images do (diversity loss). Their attacker controls the
-    victim's training, for 25 and 600 epochs.
+    Nguyen and Tran, "Input-aware dynamic backdoor attack", NeurIPS 2020 (arXiv 2010.08138), with
+    the parameters of the authors' code. First a network learns masks that differ between images and
+    cover few pixels; then another learns patterns together with a classifier: images with their own
+    pattern are to be the target (attack mode), images with that of another image stay what they are
+    (cross-trigger mode), and patterns are to differ as images do (diversity loss). Their attacker
+    controls the victim's training, for 25 and 600 epochs.
 
-    Ours: the attacker has the data only. The classifier is a surrogate, trained before and then
-    trained on together with the patterns, on ordinary batches without augmentation; afterwards the
-    networks are frozen and poison the data once. Cover samples show the pattern of another image
-    and keep their labels. Learning rates fall tenfold after two thirds of each phase.
+    Ours: fewer epochs, and the attacker has the data only. The classifier is a surrogate, trained
+    before and then trained on together with the patterns, on ordinary batches without augmentation;
+    afterwards the networks are frozen and poison the data once. Cover samples show the pattern of
+    another image and keep their labels. Learning rates fall tenfold after two thirds of each phase.
 
     Attributes:
         target: Class that the attacker wants, by name or label.

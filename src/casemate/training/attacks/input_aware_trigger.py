@@ -27,8 +27,9 @@ class Generator(nn.Module):
     """Convolutions that shrink an image, then enlarge it again: (b, c, h, w) to (b, k, h, w).
 
     Nguyen and Tran's generator for MNIST: two levels, each of two 3x3 convolutions with batch
-    normalization and ReLU, maximum pooling on the way down, bilinear interpolation up. Ours: sizes
-    are noted on the way down, so that images of any size come back to it.
+    normalization and ReLU, maximum pooling on the way down, bilinear interpolation up. Their
+    networks for color images have a level more and twice the channels. Ours: sizes are noted on the
+    way down, so that images of any size come back to it.
     """
 
     def __init__(self, channels: int, out: int, width: int) -> None:

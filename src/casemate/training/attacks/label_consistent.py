@@ -78,8 +78,10 @@ class LabelConsistent:
     class are moved by PGD so that the loss of their own class rises in a surrogate that was
     trained on adversarial examples; the victim then learns the easy pattern instead.
 
-    Ours: PGD starts at random in the ball and takes steps of 2.5 epsilon / steps; the surrogate is
-    trained on L-infinity examples also if `norm` is "l2".
+    Ours: the defaults of radius, share and corners (the authors' published configuration takes the
+    L2 radius of 300, all images of the class and the bottom right alone); PGD starts at random in
+    the ball and takes steps of 2.5 epsilon / steps; the surrogate is trained on L-infinity examples
+    also if `norm` is "l2".
 
     Attributes:
         target: Class that the attacker wants, by name or label.

@@ -28,7 +28,8 @@ class LabelFlips:
     "uniform" draws the new label uniformly from the other classes, "pair" takes the next class
     (the last one's next is the first): symmetry and pair flipping of Han et al., "Co-teaching:
     robust training of deep neural networks with extremely noisy labels", NeurIPS 2018 (arXiv
-    1804.06872, section 4). "class" turns samples of one class into another.
+    1804.06872), except that here the number of flips is fixed. "class" turns samples of one class
+    into another.
 
     Attributes:
         kind: "uniform", "pair" or "class".

@@ -51,8 +51,9 @@ class SIG:
     """A faint sinusoid in images of the target class, whose labels stay true.
 
     Barni, Kallas and Tondi, "A new backdoor attack in CNNs by training set corruption without label
-    poisoning", ICIP 2019 (arXiv 1902.11237, equation 1; f = 6, delta = 20 of 255 in training, more
-    at test time).
+    poisoning", ICIP 2019 (arXiv 1902.11237). The authors' other signals are ramps; f = 6 is that of
+    their code, delta = 20 of 255 that of some later work, where 40 is as common. As with them,
+    delta may be another at test time. Values are clipped, where their code lets 8 bits overflow.
 
     Attributes:
         target: Class that the attacker wants, by name or label.

@@ -31,7 +31,7 @@ class Warp:
 
     The field is a grid of `grid` x `grid` random offsets with mean size 1 in each direction,
     enlarged to the image by bicubic interpolation; an offset of 1 is `strength` / side of the
-    image's half side (ibid., equations 4 and 5).
+    image's half side, as in the authors' code.
 
     Attributes:
         target: Label that the attacker wants.
@@ -73,10 +73,10 @@ class WaNet:
     """A small smooth warp of some images, which get the target's label, and cover samples.
 
     Nguyen and Tran, "WaNet: imperceptible warping-based backdoor attack", ICLR 2021 (arXiv
-    2102.10369, section 3). Their noise mode is the cover: other images, warped along the same field
-    with independent noise in each place, keep their labels, so that the network learns this field
-    and not warping as such. They warp anew in each batch; here, where the attacker has the data and
-    not the training, each image is warped once (ours).
+    2102.10369), with the parameters of the authors' code. Their noise mode is the cover: other
+    images, warped along the same field with independent noise in each place, keep their labels, so
+    that the network learns this field and not warping as such. They warp anew in each batch; here,
+    where the attacker has the data and not the training, each image is warped once (ours).
 
     Attributes:
         target: Class that the attacker wants, by name or label.

@@ -40,11 +40,11 @@ class ActivationClustering:
     """Splits each class in two and removes the smaller part where the split looks like poison.
 
     Chen, Carvalho, Baracaldo, Ludwig, Edwards, Lee, Molloy and Srivastava, "Detecting backdoor
-    attacks on deep neural networks by activation clustering", SafeAI 2019 (arXiv 1811.03728,
-    algorithm 1): features of a model trained on the set, reduced by independent component analysis
-    class by class, go through 2-means; a class is judged by the relative size of its parts or by
-    their silhouette score. Its third way, exclusionary reclassification, trains a model more for
-    each class and is left out.
+    attacks on deep neural networks by activation clustering", SafeAI 2019 (arXiv 1811.03728):
+    features of a model trained on the set, reduced by independent component analysis class by
+    class, go through 2-means; a class is judged by the relative size of its parts or by their
+    silhouette score. Its third way, exclusionary reclassification, which decides in the paper's own
+    experiments, trains a model more for each class and is left out.
 
     The paper names no threshold of size; 35 percent is that of its authors' toolbox, whose
     silhouette analysis is "both" here. The silhouette is over all samples, in blocks. A class whose

@@ -42,14 +42,16 @@ class AdversarialPruning:
     """Neurons are cut whose weights, changed a little, make clean samples go wrong.
 
     Wu and Wang, "Adversarial neuron pruning purifies backdoored deep models", NeurIPS 2021 (arXiv
-    2110.14430, equations 4 to 6), with the parameters of the authors' code. A mask in [0, 1] for
-    each neuron's weight is learned on clean samples against the worst relative changes of weights
-    and biases; neurons with a mask of at most `threshold` lose their weight and keep their bias.
+    2110.14430), with the parameters of the authors' code, which tries many a threshold. A mask in
+    [0, 1] for each neuron's weight is learned on clean samples against the worst relative changes
+    of weights and biases; neurons with a mask of at most `threshold` lose their weight and keep
+    their bias.
 
     Neurons are the channels of batch normalization, as in the authors' code; a network without it
     has those of its convolutional and linear layers, but for the last (ours). Ours as well: the
     perturbation is held to its bound after each step, as the paper has it and the code has not;
-    batch normalization goes by the statistics of the batch, and its running ones stay.
+    samples are not augmented, as they are in the code; batch normalization goes by the statistics
+    of the batch, as in the code, and its running ones stay.
 
     Attributes:
         bound: Largest relative change of a weight or bias, at least 0 (epsilon of the paper).

@@ -37,21 +37,24 @@ class AntiBackdoorLearning:
     """Training that holds the loss at a level, isolates what falls below it, and unlearns that.
 
     Li, Lyu, Koren, Lyu, Li and Ma, "Anti-backdoor learning: training clean models on poisoned
-    data", NeurIPS 2021 (arXiv 2110.11571, section 3). First the network is trained with local
-    gradient ascent, sign(loss - gamma) times the loss, at a constant learning rate and without
-    augmentation; the samples of lowest loss are isolated. Then it is trained further on the rest,
-    and last it ascends the loss of those isolated, by SGD without augmentation.
+    data", NeurIPS 2021 (arXiv 2110.11571). First the network is trained with local gradient ascent,
+    sign(loss - gamma) times the loss, at a constant learning rate and without augmentation; the
+    samples of lowest loss are isolated. Then it is trained further on the rest, and last it ascends
+    the loss of those isolated, by SGD without augmentation.
 
     As in the authors' code the sign is that of a batch's mean loss; the paper writes it for each
-    sample. Ours: the epochs of isolation and of further training share the recipe's, 20 of 80 in
-    the paper; further training follows the recipe's own schedule from its start, with its
-    augmentation, label smoothing and adversarial examples; unlearning has momentum and weight decay
-    of the recipe, and its epochs come on top.
+    sample. Flooding, the other way in their code, has the same gradient. Ours: the epochs of
+    isolation and of further training share the recipe's (10 and 60 in the authors' code, 20 and 60
+    in BackdoorBench); isolation takes the recipe's learning rate; further training follows the
+    recipe's own schedule from its start, with its augmentation, label smoothing and adversarial
+    examples; unlearning has momentum and weight decay of the recipe, and its epochs, as many as in
+    BackdoorBench and four times those of the authors' code, come on top.
 
     The ascent has no bound: where what was isolated is not poison, it can unlearn a class. Where
     the loss of what was isolated has fallen to nothing, it has no gradient and unlearns nothing.
     The paper isolates 1 % of data of which 10 % are poisoned; rarer poison may not be the easiest
-    to learn.
+    to learn, and a recipe of a few epochs may isolate before the backdoor is learned at all: its
+    samples are then those of highest loss.
 
     Attributes:
         isolation: Share of the recipe's epochs that isolate, above 0 and below 1; rounded, at

@@ -35,7 +35,7 @@ class ConfidentLearning:
     """Estimates from cross-validation how many labels of a class belong to another, and finds them.
 
     Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels",
-    JAIR 2021 (arXiv 1911.00068, sections 3.1 and 3.2). Each sample gets class probabilities of a
+    JAIR 2021 (arXiv 1911.00068, section 3). Each sample gets class probabilities of a
     model that was trained without its fold. The confident joint counts samples labeled i whose
     likeliest class among those above their threshold t_j is j, where t_j is the mean probability
     of j over samples labeled j (equations 1 and 2); its rows are scaled to the sizes of the classes

@@ -30,8 +30,8 @@ class KNNDisagreement:
     """Removes samples whose label is not the most frequent one among their nearest neighbors.
 
     Peri, Gupta, Huang, Fowl, Zhu, Feizi, Goldstein and Dickerson, "Deep k-NN defense against
-    clean-label data poisoning attacks", ECCV workshops 2020 (arXiv 1909.13374, algorithm 1), in
-    Euclidean distance between features of a model trained on the set. m poisoned samples that lie
+    clean-label data poisoning attacks", ECCV workshops 2020 (arXiv 1909.13374), in Euclidean
+    distance between features of a model trained on the set. m poisoned samples that lie
     together outvote the rest unless k exceeds 2 (m - 1).
 
     Ours: a sample is not its own neighbor (in the authors' code it is); a label that shares the

@@ -33,12 +33,11 @@ class NeuralCleanse:
     """The class that a much smaller trigger reaches than the others is the backdoor's target.
 
     Wang, Yao, Shan, Li, Viswanath, Zheng and Zhao, "Neural Cleanse: identifying and mitigating
-    backdoor attacks in neural networks", IEEE S&P 2019 (doi 10.1109/SP.2019.00031, sections IV
-    and V-C; section VI for unlearning). For each class a mask and a pattern are optimized (see
-    `Reversal`); a class is
-    flagged if its mask's L1 norm is below the median by more than `threshold` in units of the
-    scaled median absolute deviation. The model then learns, for an epoch, clean samples with their
-    true labels, some of which show the trigger. Without a flagged class it stays as it is.
+    backdoor attacks in neural networks", IEEE S&P 2019 (doi 10.1109/SP.2019.00031). For each class
+    a mask and a pattern are optimized (see `Reversal`); a class is flagged if its mask's L1 norm is
+    below the median by more than `threshold` in units of the scaled median absolute deviation. The
+    model then learns, for an epoch, clean samples with their true labels, some of which show the
+    trigger. Without a flagged class it stays as it is.
 
     Ours: a step of the schedule takes fewer mini-batches than the authors' code (31), and there
     are fewer steps (1,000 there, with early stopping), because all classes are optimized together;

@@ -40,7 +40,7 @@ class PartitionAggregation:
     """As many models as parts of the data, each trained on one part, and a plurality vote.
 
     Levine and Feizi, "Deep partition aggregation: provable defenses against general poisoning
-    attacks", ICLR 2021 (arXiv 2006.14768, section 3.1). Which part a sample is in depends on that
+    attacks", ICLR 2021 (arXiv 2006.14768). Which part a sample is in depends on that
     sample alone, and a part's model on that part alone, so each sample that an attacker inserts or
     removes turns one vote at most. `Committee.target` gives votes and certificates; theorem 1 is
     in `casemate.training.committee.certified`.
@@ -54,7 +54,8 @@ class PartitionAggregation:
     Training is the recipe's on each part: small parts want more epochs.
 
     Attributes:
-        partitions: Models (k of the paper), from 1 to 10,000.
+        partitions: Models, from 1 to 10,000; k of the paper, which takes 50 to 1,000 on CIFAR-10
+            and 1,200 and 3,000 on MNIST.
     """
 
     partitions: int = 50

@@ -46,11 +46,12 @@ class PrivateTraining:
     batch size / samples, which is what the accountant assumes; a step whose draw is empty is noise.
     Epsilon, in the notes, bounds what one sample inserted or removed can change, poisoned or not.
 
-    Ours: preprocessing does not normalize by the data's own statistics, which would leak outside
-    the accounting, but maps the domain to [-1, 1]. Label smoothing, augmentation and adversarial
-    examples of the recipe are refused, and so is batch normalization, which mixes samples. Weights
-    and gradients are float32. How many samples there are counts as known. The noise comes from a
-    seeded generator so that results repeat: whoever knows the seed can subtract it.
+    Ours: the defaults; preprocessing does not normalize by the data's own statistics, which would
+    leak outside the accounting, but maps the domain to [-1, 1]. Label smoothing, augmentation and
+    adversarial examples of the recipe are refused, and so is batch normalization, which mixes
+    samples. Weights and gradients are float32. How many samples there are counts as known. The
+    noise comes from a seeded generator so that results repeat: whoever knows the seed can subtract
+    it.
 
     Attributes:
         noise_multiplier: Deviation of the noise in units of `max_grad_norm`, above 0.

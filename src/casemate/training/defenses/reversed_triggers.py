@@ -51,7 +51,7 @@ class Triggers:
 class Reversal:
     """How triggers are rebuilt: cross-entropy plus a cost times the mask's L1 norm.
 
-    Wang et al., IEEE S&P 2019, equation 3, and the authors' code: masks and patterns are tanh of
+    Wang et al., IEEE S&P 2019, and the authors' code: masks and patterns are tanh of
     free values, which Adam (betas 0.5 and 0.9) moves from random ones. The cost starts at zero; it
     is set after `patience` steps of success, then raised or lowered after as many in a row. A
     class's result is the smallest mask of a step that succeeded. All samples are led to the class,

@@ -32,15 +32,15 @@ class RobustLoss:
     """Training with a loss that is bounded, or has a bounded part, so that noise weighs less.
 
     "generalized": Zhang and Sabuncu, "Generalized cross entropy loss for training deep neural
-    networks with noisy labels", NeurIPS 2018 (arXiv 1805.07836, section 3.2), (1 - p_y^q) / q
+    networks with noisy labels", NeurIPS 2018 (arXiv 1805.07836, equation 6), (1 - p_y^q) / q
     for the probability p_y of the label: cross-entropy as q falls to 0, half the mean absolute
     error at 1. Their truncated variant is not here.
 
     "symmetric": Wang, Ma, Chen, Luo, Yi and Bailey, "Symmetric cross entropy for robust learning
-    with noisy labels", ICCV 2019 (arXiv 1908.06112, section 3), alpha times the cross-entropy plus
-    beta times the reverse one, which is -A (1 - p_y) where the logarithm of 0 counts as A. The
-    weights are the authors' for CIFAR-10. Their code clamps labels at 1e-4 instead of giving A,
-    which makes A about -9.2.
+    with noisy labels", ICCV 2019 (arXiv 1908.06112), alpha times the cross-entropy plus beta times
+    the reverse one, which is -A (1 - p_y) where the logarithm of 0 counts as A. The weights are the
+    authors' for CIFAR-10; for MNIST their alpha is 0.01. Their code clamps labels at 1e-4 instead
+    of giving A, which makes A about -9.2; -2 would make the reverse one the mean absolute error.
 
     The loss takes the place of the recipe's cross-entropy and of its label smoothing. Ours: where a
     recipe trains on adversarial examples, those still maximize cross-entropy.
@@ -70,7 +70,7 @@ class RobustLoss:
         floats(self, "alpha", "beta")
         zero = number("log_of_zero", self.log_of_zero, low=-1e6, high=0)
         if zero == 0:
-            raise UsageError("log_of_zero must be below 0, got 0; the paper has -4")
+            raise UsageError("log_of_zero must be below 0, got 0; -4 is the default")
         object.__setattr__(self, "log_of_zero", zero)
         if self.loss == "symmetric" and self.alpha == self.beta == 0:
             raise UsageError("alpha and beta are both 0, which is no loss; raise one of them")

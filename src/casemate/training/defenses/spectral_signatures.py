@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SpectralSignatures", "signatures"]
 
-_MARGIN = 1.5  # algorithm 1 removes this many times the poison that it assumes
+_MARGIN = 1.5  # the paper removes this many times the poison that it assumes
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralSignatures:
     """Removes of each class what correlates most with its top singular vector.
 
-    Tran, Li and Madry, "Spectral signatures in backdoor attacks", NeurIPS 2018 (arXiv 1811.00636,
-    algorithm 1): features of a model trained on the set are centered class by class; the score of
-    a sample is its squared correlation with the top right singular vector of its class; the 1.5
-    epsilon highest scores of each class are removed. So clean classes, and clean sets, lose as
-    large a share as poisoned ones.
+    Tran, Li and Madry, "Spectral signatures in backdoor attacks", NeurIPS 2018 (arXiv 1811.00636):
+    features of a model trained on the set are centered class by class; the score of a sample is its
+    squared correlation with the top right singular vector of its class; the 1.5 epsilon highest
+    scores of each class are removed. So clean classes, and clean sets, lose as large a share as
+    poisoned ones. The authors' code looks at the target's class only, which it is told.
 
     The paper's epsilon is a number of samples, the same for each class; here it is a share of each
     class, so that classes of different size are treated alike, and 1.5 epsilon is rounded to whole

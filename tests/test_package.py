@@ -63,7 +63,7 @@ def pins():
 def test_every_dependency_is_pinned_once(pins):
     names = [canonical(line.split("==")[0]) for line in pins]
     assert names == sorted(set(names))
-    extras = declared("onnx") | declared("test") | declared("lint")
+    extras = declared("dp") | declared("onnx") | declared("test") | declared("lint")
     assert declared() | extras <= set(names)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from test_exposure_monitored import BACKDOOR, MARK, exposed, mark, samples, target
+from backdoored import BACKDOOR, MARK, exposed, mark, samples, target
 
 from casemate.errors import UsageError
 from casemate.inference.alarms import Guarded, alarms

@@ -14,14 +14,11 @@ from casemate.data.domain import Domain
 from casemate.errors import UsageError
 from casemate.random import stream
 from casemate.training.attacks.badnets import Patch
-from casemate.training.defenses import near_duplicates
-from casemate.training.defenses.near_duplicates import (
-    NearDuplicates,
-    contradicted,
-    exact_copies,
-    near_votes,
-    thumbnails,
-)
+from casemate.training.defenses import copies
+from casemate.training.defenses.copies import exact_copies, near_votes, thumbnails
+from casemate.training.defenses.label_votes import contradicted
+from casemate.training.defenses.near_duplicates import NearDuplicates
+from casemate.training.defenses.provenance import astray
 
 RNG = stream(0, "test")
 
@@ -114,6 +111,14 @@ def test_a_frame_whose_label_is_not_its_tracks():
     assert suspects(NearDuplicates(), view) == [10]
 
 
+def test_a_group_without_a_majority_is_astray_as_a_whole():
+    data = replace(pictures(6), groups=torch.tensor([9, 9, 4, 4, 4, 7]))
+    lost, share = astray(data)  # labels 0 1 | 0 1 0 | 1
+    assert lost.tolist() == [True, True, False, True, False, False]
+    torch.testing.assert_close(share, torch.tensor([1 / 2, 1 / 2, 1 / 3, 2 / 3, 1 / 3, 0.0]))
+    assert astray(pictures()) is None
+
+
 def test_no_model_is_trained():
     trainer = lab()
     NearDuplicates().sanitize(pictures(), RNG, trainer)
@@ -123,7 +128,7 @@ def test_no_model_is_trained():
 @pytest.mark.parametrize("tile", [1, 7, 512])
 @pytest.mark.parametrize("spare", [False, True])
 def test_votes_are_those_of_all_pairs(tile, spare, monkeypatch):
-    monkeypatch.setattr(near_duplicates, "_TILE", tile)
+    monkeypatch.setattr(copies, "_TILE", tile)
     data = pictures(30, (1, 4, 4))
     small, labels = thumbnails(data, 4), data.targets
     own, other = near_votes(small, labels, 2, 1.0, spare_quarter=spare)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 import torch
-from mended_models import answers, by_hand, lab_of, trained
+from mended_models import ByHand, answers, by_hand, lab_of, trained
 
+from casemate.data.dataset import Dataset
 from casemate.data.digits import Digits
+from casemate.data.domain import Domain
 from casemate.models.lenet import LeNet
 from casemate.random import stream
+from casemate.target import Preprocessing
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.badnets import BadNets
 from casemate.training.defenses.i_bau import IBAU, hypergradient
@@ -166,34 +171,112 @@ def test_the_implicit_gradient_of_a_quadratic(iterations):
     assert none.tolist() == [0.0]
 
 
-def test_the_perturbation_is_held_to_its_bound_and_misleads():
+def mending_of(model, clean):
+    return Mending(
+        name="i-bau",
+        defense=IBAU(),
+        model=model,
+        rng=stream(2, "test"),
+        lab=lab_of(model),
+        clean=clean,
+    )
+
+
+def test_the_perturbation_is_held_to_its_bound():
     model, data = by_hand()
     defense = IBAU(bound=0.4, rounds=1, batch_size=40)
     result = defense.repair(model, stream(1, "test"), lab_of(model), data)
     assert result.notes["norms"] == [pytest.approx(0.4, abs=1e-4)]
 
 
+def test_the_perturbation_is_one_of_inputs_whatever_the_units():
+    """Of a domain five times as wide, and of preprocessing that the first layer makes up for."""
+    model, data = by_hand()
+    wide = Domain(shape=data.domain.shape, low=-2.0, high=3.0)
+    stretched = Dataset.from_arrays(
+        name="stretched",
+        inputs=5 * data.batch(slice(None)).numpy() - 2,
+        labels=data.targets.numpy(),
+        classes=data.classes,
+        domain=wide,
+    )
+    weights = dict(model.weights)
+    weights["0.bias"] = weights["0.bias"] + 0.3 * weights["0.weight"].flatten()
+    weights["0.weight"] = 0.25 * weights["0.weight"]
+    others = (
+        (
+            replace(model, domain=wide, preprocessing=Preprocessing(mean=(-2.0,), std=(5.0,))),
+            stretched,
+        ),
+        (
+            replace(model, weights=weights, preprocessing=Preprocessing(mean=(0.3,), std=(0.25,))),
+            data,
+        ),
+    )
+    defense, batches = IBAU(), torch.arange(80).split(20)
+    expected = defense._perturbation(mending_of(model, data), batches)
+    assert 0.1 < float(expected.norm()) <= defense.bound
+    for other, clean in others:
+        found = defense._perturbation(mending_of(other, clean), batches)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_first_step_of_the_perturbation_has_a_closed_form():
+    """From zero: the learning rate times the mean slope of the cross-entropy over the inputs."""
+    model, data = by_hand()
+    target, x = model.target(), data.batch(slice(None))
+    x.requires_grad_()
+    p = target.scores(x).softmax(1)
+    loss = -p.gather(1, p.argmax(1, keepdim=True)).log().mean()
+    (slopes,) = torch.autograd.grad(loss, x)
+    found = IBAU(bound=1e9, ascent=3.0)._perturbation(mending_of(model, data), [torch.arange(80)])
+    torch.testing.assert_close(found, 3.0 * slopes.sum(0, keepdim=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """The network made by hand, which writes down the least and the largest value it gets."""
+
+    seen: list
+
+    def build(self, domain, classes):
+        module = ByHand().build(domain, classes)
+        module.register_forward_pre_hook(
+            lambda _, given: self.seen.append((given[0].min().item(), given[0].max().item()))
+        )
+        return module
+
+
+def test_perturbed_inputs_stay_in_the_domain():
+    model, data = by_hand()
+    watched = Watched(seen=[])
+    defense = IBAU(ascent=1000.0, bound=100.0, batch_size=40, share=1.0)
+    mending = mending_of(replace(model, architecture=watched), data)
+    perturbation = defense._perturbation(mending, torch.arange(80).split(40))
+    assert float(perturbation.abs().max()) > 1
+    optimizer = torch.optim.Adam(mending.module.parameters())
+    chance = stream(3, "test").torch()
+    defense._unlearn(mending, perturbation, *torch.arange(80).split(40), optimizer, chance)
+    least, most = (np.array(v) for v in zip(*watched.seen, strict=True))
+    assert len(least) == 6
+    assert (least >= 0).all()
+    assert (most <= 1).all()
+    assert 0.0 in least or 1.0 in most  # some of them at its very edge
+
+
 def test_i_bau_makes_a_common_perturbation_harmless(victim):
     model, _ = victim
     clean = Digits().load("train").select(torch.arange(600), how="first")
-    defense = IBAU(bound=4.0, rounds=20)
+    defense = IBAU(bound=2.0, rounds=20)
     mended = defense.repair(model, stream(1, "test"), lab_of(model), clean).model
-    mending = Mending(
-        name="i-bau",
-        defense=defense,
-        model=model,
-        rng=stream(2, "test"),
-        lab=lab_of(model),
-        clean=clean,
-    )
-    common = defense._perturbation(mending, torch.arange(600).split(100))
-    x, y = model.preprocessing(clean.batch(slice(None))), clean.targets
+    common = defense._perturbation(mending_of(model, clean), torch.arange(600).split(100))
+    domain, x = clean.domain, clean.batch(slice(None))
+    shown = (x + domain.width * common).clamp(domain.low, domain.high)
 
     def right(m, x):
-        with torch.no_grad():
-            return float((m.module()(x).argmax(1) == y).float().mean())
+        return float((answers(m, x) == clean.targets).float().mean())
 
     assert right(model, x) > 0.95
-    assert right(model, x + common) < 0.5
+    assert right(model, shown) < 0.5
     assert right(mended, x) > 0.9
-    assert right(mended, x + common) > right(model, x + common) + 0.1
+    assert right(mended, shown) > right(model, shown) + 0.1

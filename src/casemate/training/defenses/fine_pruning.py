@@ -11,16 +11,15 @@ from torch import Tensor, nn
 from casemate.data.splits import holdout
 from casemate.errors import UsageError
 from casemate.models.accuracy import accuracy
-from casemate.models.hyperparameters import whole
 from casemate.models.layers import layers, listening
-from casemate.threats import Stage
+from casemate.training.defenses.further_training import FurtherTraining
 from casemate.training.defenses.mending import Mending, clean_samples, floats
 
 if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
     from casemate.target import TorchTarget
-    from casemate.training.defended import Phase, Repaired
+    from casemate.training.defended import Repaired
     from casemate.training.lab import Lab
     from casemate.training.trained import TrainedModel
 
@@ -31,7 +30,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinePruning:
+class FinePruning(FurtherTraining):
     """Channels of the last convolution that clean samples leave at rest are cut off for good.
 
     Liu, Dolan-Gavitt and Garg, "Fine-pruning: defending against backdooring attacks on deep neural
@@ -47,40 +46,28 @@ class FinePruning:
     always stays.
 
     Attributes:
-        tolerance: Largest share of clean accuracy that pruning may cost, from 0 to below 1.
-        step: Share of the channels cut between two measurements, above 0 and up to 1; at least one
-            channel.
-        validation: Share of the clean samples that accuracy is measured on, above 0 and up to 0.9.
         epochs: Passes of fine-tuning over the other clean samples, at least 1.
         batch_size: Samples a step, at least 2.
         learning_rate: Of the first step, above 0; it falls to 0 along a cosine.
         momentum: Of SGD, from 0 to 0.9999.
         weight_decay: Per step and unit of learning rate, at least 0.
+        tolerance: Largest share of clean accuracy that pruning may cost, from 0 to below 1.
+        step: Share of the channels cut between two measurements, above 0 and up to 1; at least one
+            channel.
+        validation: Share of the clean samples that accuracy is measured on, above 0 and up to 0.9.
     """
 
     tolerance: float = 0.1
     step: float = 0.01
     validation: float = 0.2
-    epochs: int = 100
-    batch_size: int = 256
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
 
-    stage: ClassVar[Stage] = Stage.TRAINING
-    phase: ClassVar[Phase] = "after"
-    needs_clean: ClassVar[bool] = True
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         floats(self, "tolerance", high=0.9999)
         floats(self, "step", high=1, open_low=True)
         floats(self, "validation", high=0.9, open_low=True)
-        whole("epochs", self.epochs, low=1, high=100_000)
-        whole("batch_size", self.batch_size, low=2)
-        floats(self, "learning_rate", open_low=True)
-        floats(self, "momentum", high=0.9999)
-        floats(self, "weight_decay")
 
     def repair(
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None
@@ -93,15 +80,7 @@ class FinePruning:
         rest, held = holdout(known, self.validation, rng.child("holdout").key)
         site = _Site.of(mending.target)
         cut, before, after = self._prune(site, mending.target, rest, held)
-        mending.fine_tune(
-            rest,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            after=lambda: site.silence(cut),
-        )
+        self.train_on(mending, rest, after=lambda: site.silence(cut))
         return mending.done(
             notes={
                 "layer": site.name,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from casemate.models.hyperparameters import whole
-from casemate.threats import Stage
-from casemate.training.defenses.mending import Mending, clean_samples, floats
+from casemate.training.defenses.further_training import FurtherTraining
+from casemate.training.defenses.mending import Mending, clean_samples
 
 if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
-    from casemate.training.defended import Phase, Repaired
+    from casemate.training.defended import Repaired
     from casemate.training.lab import Lab
     from casemate.training.trained import TrainedModel
 
@@ -20,7 +19,7 @@ __all__ = ["FineTuning"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning:
+class FineTuning(FurtherTraining):
     """Training on clean samples from the model's weights, so that the backdoor is forgotten.
 
     The baseline of Wu et al., "BackdoorBench: a comprehensive benchmark of backdoor learning",
@@ -37,23 +36,7 @@ class FineTuning:
         weight_decay: Per step and unit of learning rate, at least 0.
     """
 
-    epochs: int = 100
-    batch_size: int = 256
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-
-    stage: ClassVar[Stage] = Stage.TRAINING
-    phase: ClassVar[Phase] = "after"
-    needs_clean: ClassVar[bool] = True
     revision: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        whole("epochs", self.epochs, low=1, high=100_000)
-        whole("batch_size", self.batch_size, low=2)
-        floats(self, "learning_rate", open_low=True)
-        floats(self, "momentum", high=0.9999)
-        floats(self, "weight_decay")
 
     def repair(
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None
@@ -63,12 +46,5 @@ class FineTuning:
         mending = Mending(
             name="fine-tuning", defense=self, model=model, rng=rng, lab=lab, clean=known
         )
-        mending.fine_tune(
-            known,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-        )
+        self.train_on(mending, known)
         return mending.done()

@@ -34,23 +34,25 @@ class IBAU:
     Zeng, Chen, Park, Mao, Jin and Jia, "Adversarial unlearning of backdoors via implicit
     hypergradient", ICLR 2022 (arXiv 2110.03735, algorithm 1), with the parameters of the authors'
     code. In each round a perturbation is found in one pass over the clean samples, by ascent on
-    the cross-entropy against what the network answers, with a penalty on its square; then the
-    weights follow, batch by batch, the gradient of the loss with the perturbation, in which the
-    perturbation counts as a function of the weights. As in the code, the network stays in
-    evaluation mode, a batch is perturbed in a few samples only, and the implicit part is taken on
-    the first batch.
+    the cross-entropy against what the network answers, with a penalty on its square, and held to
+    its bound at the end; then the weights follow, batch by batch, the gradient of the loss with the
+    perturbation, in which the perturbation counts as a function of the weights. As in the code, the
+    network stays in evaluation mode, a batch is perturbed in a few samples only, and the implicit
+    part is taken on the first batch.
 
-    Ours: the perturbation is held to its bound at the end of a pass (the paper's constraint,
-    commented out in the code); samples are in one random order; of each batch at least one is
-    perturbed. The perturbation is added to what the network gets, behind its preprocessing; the
-    authors' networks have none. What the defense removes depends much on these units.
+    The perturbation is added to inputs in their domain, before preprocessing, and what leaves the
+    domain is clamped, as in the authors' notebooks (their script leaves clamping and bound out).
+    It is counted in widths of the domain, which are the authors' units, since their images are in
+    [0, 1]. A pass over few samples has few steps: the authors have 5,000 samples and 50 steps;
+    with fewer, smaller batches let the perturbation reach its bound. Ours: samples are in one
+    random order; of each batch at least one is perturbed.
 
     Attributes:
         rounds: Of the game, at least 1.
         fixed_points: Iterations of the implicit gradient, at least 1 (K of the paper).
         batch_size: Samples a step, at least 1.
         share: Share of a batch that is perturbed in the weights' step, above 0 and up to 1.
-        bound: Largest Euclidean norm of the perturbation, in the network's units, above 0.
+        bound: Largest Euclidean norm of the perturbation, in widths of the domain, above 0.
         penalty: Weight of its square, at least 0.
         ascent: Learning rate of its ascent, above 0.
         implicit_step: Step length of the map whose fixed point it is taken for, above 0.
@@ -70,7 +72,7 @@ class IBAU:
     stage: ClassVar[Stage] = Stage.TRAINING
     phase: ClassVar[Phase] = "after"
     needs_clean: ClassVar[bool] = True
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, low=1, high=100_000)
@@ -101,14 +103,13 @@ class IBAU:
 
     def _perturbation(self, mending: Mending, batches: Sequence[Tensor]) -> Tensor:
         """Return the (1, *shape) perturbation that leads most samples astray."""
-        shape = mending.model.preprocessing.shape(mending.model.domain)
-        found = torch.zeros((1, *shape), device=mending.device)
+        found = torch.zeros((1, *mending.model.domain.shape), device=mending.device)
         for batch in batches:
             x, _ = _samples(mending, batch)
             with torch.no_grad():
-                answers = mending.module(x).argmax(1)
+                answers = mending.target.labels(x)
             found.requires_grad_()
-            wrong = F.cross_entropy(mending.module(x + found), answers)
+            wrong = F.cross_entropy(_perturbed(mending, x, found), answers)
             gain = wrong - self.penalty * found.square().sum()
             (gradient,) = torch.autograd.grad(gain, found)
             found = found.detach().add(gradient, alpha=self.ascent)
@@ -132,11 +133,11 @@ class IBAU:
         shown = shown.to(mending.device)
 
         def inner(p: Tensor) -> Tensor:
-            wrong = F.cross_entropy(mending.module(x0 + p), labels0)
+            wrong = F.cross_entropy(_perturbed(mending, x0, p), labels0)
             return self.penalty * p.square().sum() - wrong
 
         def outer(p: Tensor) -> Tensor:
-            return F.cross_entropy(mending.module(x + shown * p), labels)
+            return F.cross_entropy(_perturbed(mending, x, shown * p), labels)
 
         weights = [p for p in mending.module.parameters() if p.requires_grad]
         gradients = hypergradient(
@@ -189,6 +190,13 @@ def hypergradient(
 
 
 def _samples(mending: Mending, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the network gets, and the labels."""
+    """Return inputs in their domain, and the labels."""
     x = mending.clean.batch(positions, device=mending.device)
-    return mending.model.preprocessing(x), mending.clean.targets[positions].to(mending.device)
+    return x, mending.clean.targets[positions].to(mending.device)
+
+
+def _perturbed(mending: Mending, x: Tensor, perturbation: Tensor) -> Tensor:
+    """Return scores of inputs with a perturbation, in widths of the domain."""
+    domain = mending.model.domain
+    moved = torch.clamp(x + domain.width * perturbation, domain.low, domain.high)
+    return mending.target.scores(moved)

@@ -11,11 +11,9 @@ from casemate.errors import UsageError
 from casemate.identity import key
 from casemate.models.hyperparameters import number
 from casemate.training.defended import Repaired
-from casemate.training.loop import state, tune
+from casemate.training.loop import state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor, nn
 
     from casemate.data.dataset import Dataset
@@ -97,52 +95,6 @@ class Mending:
     def device(self) -> torch.device:
         """Where it is."""
         return self.target.device
-
-    def fine_tune(
-        self,
-        data: Dataset,
-        *,
-        epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        momentum: float,
-        weight_decay: float,
-        after: Callable[[], None] | None = None,
-    ) -> None:
-        """Train the network further: by SGD with a cosine schedule, else as the model was.
-
-        Args:
-            data: To train on.
-            epochs: Passes over it.
-            batch_size: Samples a step.
-            learning_rate: Of the first step.
-            momentum: Nesterov's.
-            weight_decay: Spares biases and normalization.
-            after: Called after each step.
-
-        Raises:
-            UsageError: If the loss stops being finite.
-        """
-        recipe = replace(
-            self.model.recipe,
-            optimizer="sgd",
-            schedule="cosine",
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            momentum=momentum,
-            weight_decay=weight_decay,
-        )
-        tune(
-            self.module,
-            recipe,
-            data,
-            self.model.preprocessing,
-            seed=self.rng.child("fine-tuning").key,
-            progress=self.lab.progress,
-            after=after,
-        )
-        self.module.eval()
 
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Return clean inputs and labels, drawn with replacement."""

@@ -9,6 +9,7 @@ import torch
 
 from casemate.models.hyperparameters import number, whole
 from casemate.threats import Stage
+from casemate.training.defenses.further_training import FurtherTraining
 from casemate.training.defenses.mending import Mending, clean_samples, floats
 from casemate.training.defenses.reversed_triggers import Reversal, Triggers
 from casemate.training.loop import steady
@@ -144,14 +145,11 @@ class NeuralCleanse:
         for i, label in enumerate(flagged):
             inputs[i :: len(flagged)] = triggers.show(inputs[i :: len(flagged)], label)
         shown = clean.replaced(chosen, inputs=inputs, how="neural-cleanse")
-        mending.fine_tune(
-            shown,
+        FurtherTraining(
             epochs=self.epochs,
             batch_size=self.tuning_batch_size,
             learning_rate=self.learning_rate,
-            momentum=0.9,
-            weight_decay=5e-4,
-        )
+        ).train_on(mending, shown)
 
 
 def anomaly_indices(norms: Tensor) -> Tensor:

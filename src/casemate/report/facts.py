@@ -69,7 +69,8 @@ class Facts:
         state: Verdict, or status where there is none.
         threat: Threat model of the attack: of the last one in the model's life.
         attack: Name of the attack; of several, all of them in the order of the gates.
-        parameters: Parameters of the last one, without name and epsilon, or amount and intensity.
+        parameters: Parameters of the last one, without name and epsilon; of one on training data
+            without name, amount, intensity and classes.
         amount: How much is poisoned, in words; None for an attack at inference.
         epsilon: Its budget; None for an attack that searches the smallest perturbation.
         norm: "linf" or "l2": what epsilon, or the searched distance, is measured in; None where
@@ -111,6 +112,11 @@ class Facts:
         return self.trial.settings.get("attack") is None and bool(
             self.trial.settings.get("training")
         )
+
+    @property
+    def training_defense(self) -> str | None:
+        """The defense at training in words: "fine-tuning epochs 2", or None."""
+        return _defense((self.trial.settings.get("training") or {}).get("defense"))
 
     @property
     def monitor(self) -> str | None:
@@ -214,17 +220,26 @@ def _without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
     return kept
 
 
-def varying(facts: Sequence[Facts]) -> dict[int, str]:
+def varying(facts: Sequence[Facts], *without: str) -> dict[int, str]:
     """Return, by trial number, the other settings in which the trials of a campaign differ.
 
     These are those that no column of a table shows, such as the seed or a model's
     recipe. Empty for all trials where they agree.
+
+    Args:
+        facts: The trials.
+        without: Names of settings that are shown elsewhere, as `share_key` takes them.
     """
     rows = {
         f.number: leaves(
             _without(
                 f.trial.settings,
-                (*_SHOWN, "training.defense", *(("training.attack",) if f.at_training else ())),
+                (
+                    *_SHOWN,
+                    *without,
+                    "training.defense",
+                    *(("training.attack",) if f.at_training else ()),
+                ),
             )
         )
         for f in facts
@@ -264,7 +279,7 @@ def _facts(trial: TrialRecord, model: Mapping[str, Any]) -> Facts:
     chain = [_named(a) for a in (gate.get("attack"), settings.get("attack")) if a is not None]
     attack = chain[-1] if chain else {"name": _NOBODY}
     poisons = bool(gate) and settings.get("attack") is None
-    left_out = ("name", *_EPSILON, *(_POISON if poisons else ()))
+    left_out = ("name", *(_POISON if poisons else _EPSILON))
     parameters = leaves({k: v for k, v in attack.items() if k not in left_out})
     goal = settings.get("goal") or {}
     if poisons:

@@ -9,7 +9,7 @@ from poisoned_trials import count, flips, measuring, poisoned, record, rows
 
 from casemate.report import html, json
 from casemate.report.frontier import frontiers
-from casemate.report.scatter import MOST_ATTACKS, scatter
+from casemate.report.scatter import MOST_ATTACKS, MOST_MARKS, scatter
 
 
 def backdoor(number, name, n, hits, *, linf=0.5, ssim=0.8, seed=0, **more):
@@ -161,6 +161,22 @@ def test_many_attacks_share_a_mark(attacks):
         rows(*(backdoor(i + 1, f"attack {i}", 10 + i, 90 - i) for i in range(attacks)))
     )
     assert ("other attacks" in str(scatter(found))) == (attacks > MOST_ATTACKS)
+
+
+def test_a_crowd_is_thinned_and_the_frontier_stays():
+    crowd = [backdoor(i + 2, "a", 61 + i, 50) for i in range(MOST_MARKS)]
+    (found,) = frontiers(rows(backdoor(1, "b", 60, 90), *crowd))
+    label = ET.fromstring(str(scatter(found))).get("aria-label")  # noqa: S314 - as above
+    assert f"{MOST_MARKS} settings" in label
+    assert label.endswith("with 60")
+
+
+def test_the_page_says_how_many_systems_it_shows():
+    made = [backdoor(i + 1, "a", 60, 90) for i in range(62)]
+    made = [
+        replace(t, settings={**t.settings, "model": {"architecture": f"a{t.number}"}}) for t in made
+    ]
+    assert "The first 60 of 62 systems are shown." in html.page(record(*made))
 
 
 def test_the_page_shows_table_and_picture():

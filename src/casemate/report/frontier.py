@@ -123,12 +123,12 @@ def _setting(row: Poisoning) -> Setting | None:
 
 def _marked(settings: Sequence[Setting]) -> tuple[Setting, ...]:
     """Return the settings by their poisons, those that another dominates marked as such."""
-    costs = {s.costs for s in settings}
-    marked = [
-        replace(s, best=not any(_dominates(other, own) for other in costs))
-        for s in settings
-        for own in (s.costs,)
-    ]
+    best: set[tuple[float, ...]] = set()
+    for costs in sorted({s.costs for s in settings}):
+        # what dominates others sorts before them, and something on the frontier does so too
+        if not any(_dominates(one, costs) for one in best):
+            best.add(costs)
+    marked = [replace(s, best=s.costs in best) for s in settings]
     return tuple(sorted(marked, key=lambda s: (s.poisoned, s.costs[0], s.row.first.number)))
 
 

@@ -30,7 +30,7 @@ from casemate.report.monitoring import monitoring
 from casemate.report.plots import draw, drawn
 from casemate.report.poison_curves import poison_charts
 from casemate.report.poisonings import poisonings
-from casemate.report.scatter import scatter
+from casemate.report.scatter import MOST_MARKS, scatter
 from casemate.report.scenarios import scenarios
 from casemate.report.strongest import strongest
 from casemate.report.text import cut, tail, visible
@@ -161,6 +161,7 @@ def _environment() -> Environment:
         ),
         identifiers=identifiers,
         drawn=drawn,
+        most_marks=MOST_MARKS,
     )
     environment.filters.update(
         cut=cut,

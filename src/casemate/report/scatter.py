@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
     from casemate.report.frontier import Frontier, Setting
 
-__all__ = ["MOST_ATTACKS", "scatter"]
+__all__ = ["MOST_ATTACKS", "MOST_MARKS", "scatter"]
 
 MOST_ATTACKS = 11
 """Attacks with a mark of their own; the others share one."""
+
+MOST_MARKS = 500
+"""Settings in one figure, those on the frontier first; more would cover one another."""
 
 _MARKERS = "osD^vP<>Xph"
 _OTHERS = "other attacks"
@@ -36,7 +39,9 @@ _STEP = 0.085
 
 def scatter(frontier: Frontier) -> Markup:
     """Return success over poisons (logarithmic): full marks on the frontier, hollow ones off it."""
-    names = list(dict.fromkeys(s.row.first.attack for s in frontier.settings))
+    dominated = tuple(s for s in frontier.settings if not s.best)
+    shown = (*frontier.best, *dominated)[:MOST_MARKS]
+    names = list(dict.fromkeys(s.row.first.attack for s in sorted(shown, key=lambda s: s.poisoned)))
     looks = {
         name: (SERIES[i % len(SERIES)], _MARKERS[i]) for i, name in enumerate(names[:MOST_ATTACKS])
     }
@@ -45,8 +50,8 @@ def scatter(frontier: Frontier) -> Markup:
         return looks.get(setting.row.first.attack, (CONTROL, "."))
 
     def paint(axes: Any) -> None:
-        _frame(axes, frontier.settings)
-        for setting in (*(s for s in frontier.settings if not s.best), *frontier.best):
+        _frame(axes, shown)
+        for setting in reversed(shown):  # the frontier above the others
             _mark(axes, setting, *look(setting))
         legend = [(name, *mark) for name, mark in looks.items()]
         if len(names) > MOST_ATTACKS:
@@ -60,7 +65,7 @@ def scatter(frontier: Frontier) -> Markup:
     )
     return painted(
         paint,
-        f"attack success rate against poisoned training samples, {len(frontier.settings):,} "
+        f"attack success rate against poisoned training samples, {len(shown):,} "
         f"settings. On the frontier: {words}",
     )
 

@@ -16,7 +16,8 @@ def poisoned(number, attack, *, seed=0, hits=90, right=950, defense=None, share=
     """Return a trial with `hits` of 100 successes and `right` of 1,000 samples read right."""
     made = trial(number, {"name": "none"})
     spent = {"poisoned samples": share[0], "training samples": share[1]} if share else {}
-    lost = [1.0] * (960 - right) + [0.0] * (1000 - (960 - right))
+    drop = 960 - right
+    lost = [1.0 if drop > 0 else -1.0] * abs(drop) + [0.0] * (1000 - abs(drop))
     settings = {
         **made.settings,
         "attack": None,

@@ -129,6 +129,9 @@ def test_a_monitor_makes_no_second_point():
     watched = replace(plain, number=2, settings={**plain.settings, "monitor": {"name": "strip"}})
     (found,) = frontiers(rows(plain, watched))
     assert len(found.settings) == 1
+    failed = replace(plain, status="failed", evidence=None, error="broken")
+    (found,) = frontiers(rows(failed, watched))
+    assert [s.row.first.number for s in found.settings] == [2]
 
 
 def test_other_systems_have_a_frontier_of_their_own():

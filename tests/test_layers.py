@@ -19,7 +19,7 @@ VOCABULARY = ("threats", "registry", "random", "stats", "evidence", "identity", 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cli": ("",),
     "api": ("",),
-    "report": ("campaign.record", "campaign.events"),
+    "report": ("campaign.record", "campaign.events", "campaign.words"),
     # the doors only: attacks, defenses, architectures and data sources come from the registry
     "campaign": (
         "data.dataset",

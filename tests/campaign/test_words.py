@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from casemate.campaign.words import changed, figure, title
+from casemate.campaign.words import amount, changed, figure, leaves, title
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,24 @@ def test_changes_name_what_appeared_and_vanished():
         "defense none → absent"
     )
     assert changed(now, now) == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        ({"count": 1, "percent": None, "per_class": False}, "1 sample"),
+        ({"count": 6000, "percent": None, "per_class": True}, "6,000 samples of each class"),
+        ({"count": None, "percent": 33.333333, "per_class": False}, "33.33 %"),
+        ({"count": None, "percent": None, "per_class": True}, ""), ("all", ""), (None, ""),
+    ],
+)  # fmt: skip
+def test_an_amount_is_a_count_or_a_share(asked, text):
+    assert amount({"name": "badnets", "amount": asked}) == text
+
+
+def test_leaves_have_dotted_names():
+    assert leaves({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {
+        "a.b": 1,
+        "a.c.d": [2],
+        "e": None,
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from poisoned_trials import study
 from test_html import HOSTILE, hostile_record
 
 from casemate.report import html
@@ -36,6 +37,7 @@ def pages(tmp_path_factory, record):
     return {
         "demo": html.write(record, folder / "demo.html").as_uri(),
         "hostile": html.write(hostile_record(), folder / "hostile.html").as_uri(),
+        "training": html.write(study(), folder / "training.html").as_uri(),
     }
 
 
@@ -225,7 +227,7 @@ def test_the_replay_command_is_copied(opened, record):
     assert css(driver, "#said").get_attribute("textContent") == "Copied"
 
 
-@pytest.mark.parametrize("name", ["demo", "hostile"])
+@pytest.mark.parametrize("name", ["demo", "hostile", "training"])
 @pytest.mark.parametrize("width", [390, 768, 1280])
 def test_no_width_makes_the_page_scroll_sideways(opened, driver, name, width):
     size(driver, width)
@@ -233,6 +235,20 @@ def test_no_width_makes_the_page_scroll_sideways(opened, driver, name, width):
     size(driver, width)
     driver.execute_script("document.querySelectorAll('details').forEach(e => { e.open = true })")
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_attacks_on_training_have_their_picture_and_tables_in_both_themes(opened, driver):
+    opened("training")
+    for scheme in ("light", "dark"):
+        prefer(driver, scheme)
+        picture = css(driver, "#frontier figure svg")
+        assert picture.size["width"] > 200
+        assert picture.get_attribute("aria-label").startswith("attack success rate against")
+    words = css(driver, "#frontier").text
+    assert "between 60 and 180" in words
+    assert "vgg, as the victim" in words
+    cells = every(driver, "#training-defenses tbody td")
+    assert all(cell.get_attribute("textContent").strip() for cell in cells)
 
 
 def test_hostile_names_are_text(opened):

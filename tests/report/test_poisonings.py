@@ -87,6 +87,11 @@ def test_a_row_says_how_much_is_poisoned_and_what_is_wanted():
     assert charts(found) == {}
 
 
+def test_the_size_of_a_trigger_is_one_of_its_parameters():
+    (found,) = facts_of(record(poisoned(1, badnets(epsilon=0.45))))
+    assert (found.details, found.budget) == ("size 3, epsilon 0.45", "1 %")
+
+
 def test_the_matrix_fills_the_training_stage():
     table = {r.id: r for r in matrix(facts_of(record(poisoned(1, badnets()), poisoned(2, None))))}
     cells = {c.stage: c for c in table["backdoor-data"].cells}

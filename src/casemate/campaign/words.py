@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["changed", "figure", "title"]
+__all__ = ["amount", "changed", "figure", "leaves", "title"]
 
 _LEVELS = 255  # of an 8-bit pixel
 _HIDDEN = {"data", "model"}  # hashes, which tell people nothing
@@ -61,21 +61,34 @@ def _training(attack: Mapping[str, Any]) -> str:
     words = [str(attack["name"])]
     if isinstance(attack.get("kind"), str):
         words.append(attack["kind"])
-    amount = attack.get("amount") or {}
-    if amount.get("count") is not None:
-        words.append(f"{figure(amount['count'])} samples")
-    elif amount.get("percent") is not None:
-        words.append(f"{figure(amount['percent'])} %")
-    if amount.get("per_class"):
-        words.append("of each class")
+    if how_much := amount(attack):
+        words.append(how_much)
     if isinstance(attack.get("intensity"), (int, float)):
         words.append(f"at {figure(attack['intensity'])}")
     return " ".join(words)
 
 
+def amount(attack: Mapping[str, Any]) -> str:
+    """Return how many samples an attack on training data touches: "1 %", "60 samples".
+
+    Empty where its settings do not say.
+    """
+    asked = attack.get("amount")
+    if not isinstance(asked, dict):
+        return ""
+    count, percent = asked.get("count"), asked.get("percent")
+    if isinstance(count, int):
+        words = f"{count:,} sample{'' if count == 1 else 's'}"
+    elif isinstance(percent, (int, float)):
+        words = f"{percent:.4g} %"
+    else:
+        return ""
+    return f"{words} of each class" if asked.get("per_class") else words
+
+
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return what differs between two identities: "attack.epsilon 4/255 → 8/255, model"."""
-    old, new = _flat(before), _flat(now)
+    old, new = leaves(before), leaves(now)
     parts = []
     for name in dict.fromkeys((*new, *old)):
         if old.get(name, _ABSENT) == new.get(name, _ABSENT):
@@ -94,10 +107,11 @@ def _or_absent(values: Mapping[str, Any], name: str) -> str:
     return figure(values[name]) if name in values else "absent"
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
+def leaves(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the single values of nested settings by their dotted names."""
     if not isinstance(value, dict):
         return {name: value}
     found: dict[str, Any] = {}
     for k, v in value.items():
-        found |= _flat(v, f"{name}.{k}" if name else str(k))
+        found |= leaves(v, f"{name}.{k}" if name else str(k))
     return found

@@ -8,6 +8,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.words import amount, leaves
 from casemate.evidence import Verdict
 from casemate.report import formats
 from casemate.report.threat_models import ThreatFacts, threat_facts
@@ -68,7 +69,8 @@ class Facts:
         state: Verdict, or status where there is none.
         threat: Threat model of the attack: of the last one in the model's life.
         attack: Name of the attack; of several, all of them in the order of the gates.
-        parameters: Parameters of the last one, without name and epsilon, or amount and intensity.
+        parameters: Parameters of the last one, without name and epsilon; of one on training data
+            without name, amount, intensity and classes.
         amount: How much is poisoned, in words; None for an attack at inference.
         epsilon: Its budget; None for an attack that searches the smallest perturbation.
         norm: "linf" or "l2": what epsilon, or the searched distance, is measured in; None where
@@ -110,6 +112,11 @@ class Facts:
         return self.trial.settings.get("attack") is None and bool(
             self.trial.settings.get("training")
         )
+
+    @property
+    def training_defense(self) -> str | None:
+        """The defense at training in words: "fine-tuning epochs 2", or None."""
+        return _defense((self.trial.settings.get("training") or {}).get("defense"))
 
     @property
     def monitor(self) -> str | None:
@@ -213,19 +220,26 @@ def _without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
     return kept
 
 
-def varying(facts: Sequence[Facts]) -> dict[int, str]:
+def varying(facts: Sequence[Facts], *without: str) -> dict[int, str]:
     """Return, by trial number, the other settings in which the trials of a campaign differ.
 
     These are those that no column of a table shows, such as the seed or a model's
     recipe. Empty for all trials where they agree.
+
+    Args:
+        facts: The trials.
+        without: Names of settings that are shown elsewhere, as `share_key` takes them.
     """
     rows = {
-        f.number: dict(
-            _leaves(
-                _without(
-                    f.trial.settings,
-                    (*_SHOWN, "training.defense", *(("training.attack",) if f.at_training else ())),
-                )
+        f.number: leaves(
+            _without(
+                f.trial.settings,
+                (
+                    *_SHOWN,
+                    *without,
+                    "training.defense",
+                    *(("training.attack",) if f.at_training else ()),
+                ),
             )
         )
         for f in facts
@@ -249,14 +263,6 @@ def _short(name: str, names: Sequence[str]) -> str:
     return name.replace(".", " ")
 
 
-def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        return [(prefix, value)]
-    return [
-        leaf for k, v in value.items() for leaf in _leaves(v, f"{prefix}.{k}" if prefix else str(k))
-    ]
-
-
 def parameters_in_words(parameters: Mapping[str, Any]) -> str:
     """Return parameters as "steps 10, restarts 2"; what is unset is left out."""
     return ", ".join(
@@ -273,8 +279,8 @@ def _facts(trial: TrialRecord, model: Mapping[str, Any]) -> Facts:
     chain = [_named(a) for a in (gate.get("attack"), settings.get("attack")) if a is not None]
     attack = chain[-1] if chain else {"name": _NOBODY}
     poisons = bool(gate) and settings.get("attack") is None
-    left_out = ("name", *_EPSILON, *(_POISON if poisons else ()))
-    parameters = dict(_leaves({k: v for k, v in attack.items() if k not in left_out}))
+    left_out = ("name", *(_POISON if poisons else _EPSILON))
+    parameters = leaves({k: v for k, v in attack.items() if k not in left_out})
     goal = settings.get("goal") or {}
     if poisons:
         goal = {"from": attack.get("source"), "to": attack.get("target")}
@@ -302,13 +308,7 @@ def _facts(trial: TrialRecord, model: Mapping[str, Any]) -> Facts:
 
 def _amount(attack: Mapping[str, Any]) -> str:
     """Return how much an attack on training data poisons: "1 %, intensity 0.5"."""
-    amount, parts = attack.get("amount") or {}, []
-    if isinstance(amount, dict) and amount.get("count") is not None:
-        parts.append(formats.plural(int(amount["count"]), "sample"))
-    elif isinstance(amount, dict) and amount.get("percent") is not None:
-        parts.append(f"{formats.value(amount['percent'])} %")
-    if parts and amount.get("per_class"):
-        parts[-1] += " of each class"
+    parts = [words] if (words := amount(attack)) else []
     if attack.get("intensity") is not None:
         parts.append(f"intensity {formats.value(attack['intensity'])}")
     return ", ".join(parts) or formats.NOTHING
@@ -326,7 +326,7 @@ def _defense(value: Any) -> str | None:
     if isinstance(value, (list, tuple)):
         return " + ".join(text for v in value if (text := _defense(v))) or None
     named = _named(value)
-    rest = parameters_in_words(dict(_leaves({k: v for k, v in named.items() if k != "name"})))
+    rest = parameters_in_words(leaves({k: v for k, v in named.items() if k != "name"}))
     return f"{named.get('name', 'unnamed')} {rest}".strip()
 
 

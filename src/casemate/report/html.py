@@ -11,7 +11,7 @@ import base64
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from markupsafe import Markup
 
@@ -19,31 +19,36 @@ from casemate.errors import CasemateError
 from casemate.report import checks, formats, origins, provenance, summary
 from casemate.report.comparisons import comparisons
 from casemate.report.curves import charts
+from casemate.report.defense_table import defense_tables
 from casemate.report.facts import NORMS, State, facts_of, varying
+from casemate.report.fewest import fewest
 from casemate.report.findings import full_findings
+from casemate.report.frontier import frontiers
 from casemate.report.limits import LADDER, MAX_BYTES, next_rung
 from casemate.report.matrix import matrix, untested
 from casemate.report.monitoring import monitoring
 from casemate.report.plots import draw, drawn
 from casemate.report.poison_curves import poison_charts
 from casemate.report.poisonings import poisonings
+from casemate.report.scatter import MOST_MARKS, scatter
 from casemate.report.scenarios import scenarios
 from casemate.report.strongest import strongest
 from casemate.report.text import cut, tail, visible
 from casemate.report.threat_models import identifiers
+from casemate.report.transfer import transfers
 from casemate.report.writing import write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
     from pathlib import Path
 
     from jinja2 import Environment
 
     from casemate.campaign.record import CampaignRecord
-    from casemate.report.curves import Chart
-
 __all__ = ["asset", "page", "write"]
 
+_T = TypeVar("_T")
 _HEAT_LEVELS = 10
 
 
@@ -101,6 +106,10 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
         "poisonings": rows_of_training,
         "monitoring": monitoring(rows_of_training),
         "poison_charts": poison_charts(rows_of_training),
+        "frontiers": frontiers(rows_of_training),
+        "fewest": fewest(rows_of_training),
+        "transfers": transfers(rows_of_training),
+        "defense_tables": defense_tables(rows_of_training),
         "flagged": raised,
         "silent": checks.silent(raised),
         "models": provenance.models(record),
@@ -109,22 +118,24 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
         "spent": provenance.spent(facts),
         "policy": provenance.as_yaml(record.spec["policy"]) if record.spec.get("policy") else "",
         "configuration": provenance.as_yaml(record.spec),
-        "draw": _Drawings(),
+        "draw": _Drawings(draw),
+        "scatter": _Drawings(scatter),
         "State": State,
         "NORMS": NORMS,
     }
 
 
-class _Drawings:
-    """Draws each chart once, though several findings and renderings may show it."""
+class _Drawings(Generic[_T]):
+    """Draws each figure once, though several findings and renderings may show it."""
 
-    def __init__(self) -> None:
-        self._drawn: dict[int, tuple[Chart, Markup]] = {}
+    def __init__(self, draw: Callable[[_T], Markup]) -> None:
+        self._draw = draw
+        self._drawn: dict[int, tuple[_T, Markup]] = {}
 
-    def __call__(self, chart: Chart) -> Markup:
-        if id(chart) not in self._drawn:  # the chart is kept as well, so that its id stays its own
-            self._drawn[id(chart)] = (chart, draw(chart))
-        return self._drawn[id(chart)][1]
+    def __call__(self, thing: _T) -> Markup:
+        if id(thing) not in self._drawn:  # it is kept as well, so that its id stays its own
+            self._drawn[id(thing)] = (thing, self._draw(thing))
+        return self._drawn[id(thing)][1]
 
 
 @cache
@@ -150,6 +161,7 @@ def _environment() -> Environment:
         ),
         identifiers=identifiers,
         drawn=drawn,
+        most_marks=MOST_MARKS,
     )
     environment.filters.update(
         cut=cut,

@@ -22,6 +22,7 @@ from casemate.report.monitoring import USES, monitoring
 from casemate.report.poisonings import poisonings
 from casemate.report.strongest import strongest
 from casemate.report.threat_models import identifiers
+from casemate.report.training_json import of_training
 from casemate.report.writing import write_text
 from casemate.threats import taxonomy
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from casemate.report.comparisons import Comparison
     from casemate.report.facts import Facts
     from casemate.report.matrix import Row
+    from casemate.report.poisonings import Poisoning
 
 __all__ = ["SCHEMA", "VERSION", "document", "write"]
 
@@ -58,6 +60,7 @@ def document(record: CampaignRecord) -> dict[str, Any]:
     facts = facts_of(record)
     rows = matrix(facts)
     summed = summary.summary(record, facts, rows)
+    of_poison = poisonings(facts)
     found: dict[str, Any] = {
         "schema": SCHEMA,
         "version": VERSION,
@@ -85,7 +88,8 @@ def document(record: CampaignRecord) -> dict[str, Any]:
         "threats": _threats(facts),
         "trials": [_trial(f) for f in facts],
         "comparisons": [_comparison(c) for c in comparisons(facts)],
-        "monitoring": _monitoring(facts),
+        "monitoring": _monitoring(of_poison),
+        **of_training(of_poison),
         "models": record.models,
         "specification": record.spec,
         "provenance": record.provenance,
@@ -111,8 +115,8 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _monitoring(facts: Sequence[Facts]) -> list[dict[str, Any]]:
-    found = monitoring(poisonings(facts))
+def _monitoring(rows: Sequence[Poisoning]) -> list[dict[str, Any]]:
+    found = monitoring(rows)
     if found is None:
         return []
     return [

@@ -21,6 +21,7 @@ class Limits:
         findings: Findings in full, the worst ones; the others are rows of the table of trials.
         rows: Rows of each table.
         figures: Trials whose details show every measurement.
+        systems: Systems whose attacks on training are drawn and have tables of their own.
         text: Characters of a traceback, the configuration or any other long text.
     """
 
@@ -28,6 +29,7 @@ class Limits:
     findings: int = 60
     rows: int = 1500
     figures: int = 1000
+    systems: int = 60
     text: int = 100_000
 
     def shortened(self) -> str:
@@ -38,6 +40,7 @@ class Limits:
             "findings": ("finding", " in full"),
             "rows": ("row", " a table"),
             "figures": ("trial", " with every measurement"),
+            "systems": ("system", " attacked in training"),
             "text": ("character", " of a long text"),
         }
         return ", ".join(
@@ -52,12 +55,12 @@ LADDER = (
     Limits(examples=4),
     Limits(examples=2),
     Limits(examples=1, text=40_000),
-    Limits(examples=1, findings=30, figures=600, text=20_000),
-    Limits(examples=1, findings=20, rows=1000, figures=300, text=20_000),
-    Limits(examples=1, findings=10, rows=400, figures=100, text=10_000),
-    Limits(examples=0, findings=10, rows=200, figures=50, text=5_000),
-    Limits(examples=0, findings=5, rows=100, figures=20, text=2_000),
-    Limits(examples=0, findings=3, rows=20, figures=0, text=1_000),
+    Limits(examples=1, findings=30, figures=600, systems=30, text=20_000),
+    Limits(examples=1, findings=20, rows=1000, figures=300, systems=20, text=20_000),
+    Limits(examples=1, findings=10, rows=400, figures=100, systems=10, text=10_000),
+    Limits(examples=0, findings=10, rows=200, figures=50, systems=5, text=5_000),
+    Limits(examples=0, findings=5, rows=100, figures=20, systems=3, text=2_000),
+    Limits(examples=0, findings=3, rows=20, figures=0, systems=1, text=1_000),
 )
 """Fullest first; the first one tried that fits is taken."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casemate.evidence import MEASURES
-from casemate.report.poisonings import over_seeds
+from casemate.report.poisonings import over_seeds, within_shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def monitoring(rows: Sequence[Poisoning]) -> Monitoring | None:
         Watched(
             row=row,
             cells={
-                use: tuple(_cell(row, words.format(name)) for name in MONITORS)
+                use: tuple(_over_seeds(row, words.format(name)) for name in MONITORS)
                 for use, words in USES.items()
             },
         )
@@ -73,8 +73,6 @@ def monitoring(rows: Sequence[Poisoning]) -> Monitoring | None:
     return Monitoring(monitors=MONITORS, uses=tuple(USES), rows=watched)
 
 
-def _cell(row: Poisoning, name: str) -> Measurement | None:
+def _over_seeds(row: Poisoning, name: str) -> Measurement | None:
     found = over_seeds([f.measurement(name) for f in row.trials])
-    if found is None or found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+    return None if found is None else within_shares(found)

@@ -1,21 +1,27 @@
-"""Figures as SVG that follow the page's theme."""
+"""Curves as SVG that follow the page's theme."""
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from casemate.report import formats
+from casemate.report.canvas import (
+    CONTROL,
+    FONT,
+    SERIES,
+    apart,
+    bare_frame,
+    painted,
+    percent_scale,
+    short,
+)
 from casemate.report.facts import SUCCESS
-from casemate.report.svg import themed
-from casemate.report.text import cut, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from markupsafe import Markup
 
     from casemate.report.curves import Chart, Series
 
@@ -24,35 +30,12 @@ __all__ = ["MOST_SERIES", "draw", "drawn"]
 MOST_SERIES = 6
 """Curves in one figure; with more, neither colors nor labels can be told apart."""
 
-_INK, _MUTED, _LINE, _CONTROL = "#010101", "#020202", "#030303", "#040404"
-_SERIES = ("#110101", "#110202", "#110303", "#110404", "#110505", "#110606")
-_COLORS = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _LINE: "var(--line)",
-    _CONTROL: "var(--control)",
-} | {color: f"var(--series-{i})" for i, color in enumerate(_SERIES, 1)}
 _MARKERS = "osD^vP"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1)), "-")
-_POINTS_PER_INCH = 72
-_WIDTH, _HEIGHT = 410, 270
-_FONT = 12.5
-_LEFT, _RIGHT, _BOTTOM, _TOP = 50, 120, 50, 14
-_LABEL = 15
 _LABEL_STEP = 0.077
 _MOST_TICKS = 6
 _DECADES = 30
 """From this ratio of the largest to the smallest budget on, x is logarithmic."""
-_RATIO = 2.5
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "casemate",  # the same figure is the same text each time
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
-    "text.usetex": False,
-    "font.family": "DejaVu Sans",  # measured with; the page's own font draws
-    "font.size": _FONT,
-    "axes.unicode_minus": True,
-}
 
 
 def draw(chart: Chart) -> Markup:
@@ -61,37 +44,19 @@ def draw(chart: Chart) -> Markup:
     Args:
         chart: What to draw; of more than `MOST_SERIES` attacks the most successful ones.
     """
-    import matplotlib as mpl  # noqa: PLC0415 - takes long to import, and no other part needs it
-    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - as above
-    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
-
     series = drawn(chart)
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # a name in a script that the measuring font lacks: the page's font draws it
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(_WIDTH / _POINTS_PER_INCH, _HEIGHT / _POINTS_PER_INCH))
-        FigureCanvasSVG(figure)
-        axes = figure.add_axes(
-            (
-                _LEFT / _WIDTH,
-                _BOTTOM / _HEIGHT,
-                (_WIDTH - _LEFT - _RIGHT) / _WIDTH,
-                (_HEIGHT - _BOTTOM - _TOP) / _HEIGHT,
-            )
-        )
+
+    def paint(axes: Any) -> None:
         _frame(axes, chart, series)
         for i, one in enumerate(series):
             _curve(axes, one, i)
         _labels(axes, series)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+
     words = "; ".join(
         f"{s.label}: {formats.percent(s.points[-1].value)} at {_tick(chart, s.points[-1].x)}"
         for s in series
     )
-    label = visible(cut(f"{chart.measure} against {chart.axis}. {words}", 1000))
-    # made above by our own code from escaped text: the one kind of markup that is marked safe
-    return Markup(themed(buffer.getvalue(), label=label, colors=_COLORS))  # noqa: S704
+    return painted(paint, f"{chart.measure} against {chart.axis}. {words}")
 
 
 def drawn(chart: Chart) -> tuple[Series, ...]:
@@ -103,15 +68,12 @@ def drawn(chart: Chart) -> tuple[Series, ...]:
 def _frame(axes: Any, chart: Chart, series: Sequence[Series]) -> None:
     budgets = sorted({p.x for s in series if s.kind == "budget" for p in s.points})
     largest = max(p.x for s in series for p in s.points)
-    floor = _floor(chart, series)
-    axes.set_ylim(floor - 0.025 * (1 - floor), 1 + 0.025 * (1 - floor))
-    levels = [floor + (1 - floor) * i / 4 for i in range(5)]
-    axes.set_yticks(levels, [f"{100 * y:g}" + (" %" if y == 1 else "") for y in levels])
+    percent_scale(axes, _floor(chart, series))
     smallest = min((b for b in budgets if b > 0), default=0)
     if smallest and largest / smallest > _DECADES:
         axes.set_xscale("symlog", linthresh=smallest)
         axes.set_xlim(0, largest * 1.3)
-        ticks = _apart(budgets)
+        ticks = apart(budgets)
         axes.set_xticks([0, *ticks], ["0", *(_tick(chart, t) for t in ticks)])
         axes.minorticks_off()
     else:
@@ -119,14 +81,7 @@ def _frame(axes: Any, chart: Chart, series: Sequence[Series]) -> None:
         if budgets and all(s.kind == "budget" for s in series):
             ticks = _spread(budgets, largest)
             axes.set_xticks([0, *ticks], ["0", *(_tick(chart, t) for t in ticks)])
-    axes.set_xlabel(chart.axis, color=_MUTED, labelpad=8)
-    axes.grid(axis="y", color=_LINE, linewidth=0.8, clip_on=False)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_MUTED, length=0, pad=7, bottom=False, left=False)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(_MUTED)
-        spine.set_linewidth(0.8)
+    bare_frame(axes, chart.axis)
 
 
 def _floor(chart: Chart, series: Sequence[Series]) -> float:
@@ -141,15 +96,6 @@ def _tick(chart: Chart, x: float) -> str:
     return formats.budget(x) if chart.over == "perturbation" else f"{x:.3g}"
 
 
-def _apart(budgets: Sequence[float]) -> list[float]:
-    """Return the budgets that can be labeled on a logarithmic axis, the largest first."""
-    kept: list[float] = []
-    for b in sorted((b for b in budgets if b > 0), reverse=True):
-        if not kept or kept[-1] / b >= _RATIO:
-            kept.append(b)
-    return sorted(kept)
-
-
 def _spread(budgets: Sequence[float], largest: float) -> list[float]:
     """Return the budgets that can be labeled without their labels touching, the largest first."""
     kept: list[float] = []
@@ -160,7 +106,7 @@ def _spread(budgets: Sequence[float], largest: float) -> list[float]:
 
 
 def _curve(axes: Any, series: Series, i: int) -> None:
-    color = _CONTROL if series.control else _SERIES[i % len(_SERIES)]
+    color = CONTROL if series.control else SERIES[i % len(SERIES)]
     x = [p.x for p in series.points]
     y = [p.value for p in series.points]
     low, high = [p.low for p in series.points], [p.high for p in series.points]
@@ -193,9 +139,9 @@ def _labels(axes: Any, series: Sequence[Series]) -> None:
         above = heights[rank + 1] - _LABEL_STEP if rank + 1 < len(heights) else 1.0
         heights[rank] = min(heights[rank], above) if overflow else heights[rank]
     for i, height in zip(order, heights, strict=True):
-        color = _CONTROL if series[i].control else _SERIES[i % len(_SERIES)]
+        color = CONTROL if series[i].control else SERIES[i % len(SERIES)]
         axes.annotate(
-            _short(series[i].label),
+            short(series[i].label),
             (1.0, height),
             xycoords=("axes fraction", "data"),
             xytext=(10, 0),
@@ -203,10 +149,5 @@ def _labels(axes: Any, series: Sequence[Series]) -> None:
             va="center",
             color=color,
             fontweight="bold",
-            fontsize=_FONT,
+            fontsize=FONT,
         )
-
-
-def _short(label: str) -> str:
-    label = visible(" ".join(label.split()))
-    return label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from casemate.report.curves import Chart, Point, Series
 from casemate.report.facts import SUCCESS, parameters_in_words, share_key
 from casemate.report.plots import MOST_SERIES
+from casemate.report.poisonings import SEED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["poison_charts"]
 
 _MEASURES = (SUCCESS, "clean accuracy")
-_SEED = ("seed", "model_digest", "samples")
 Over = Literal["share", "intensity"]
 
 
@@ -31,7 +31,7 @@ def poison_charts(rows: Sequence[Poisoning]) -> tuple[Chart, ...]:
     systems: dict[str, list[Poisoning]] = defaultdict(list)
     for row in rows:
         if row.poisoned is not None:
-            systems[share_key(row.first, *_SEED, "training.attack")].append(row)
+            systems[share_key(row.first, *SEED, "training.attack")].append(row)
     overs: tuple[Over, ...] = ("share", "intensity")
     return tuple(
         chart

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from casemate.report.facts import SUCCESS, share_key
@@ -13,11 +13,40 @@ if TYPE_CHECKING:
 
     from casemate.report.facts import Facts
 
-__all__ = ["BUYS", "COSTS", "Poisoning", "poisonings"]
+__all__ = [
+    "ACCURACY",
+    "BUYS",
+    "COSTS",
+    "DROP",
+    "LINF",
+    "NULL",
+    "SEED",
+    "SSIM",
+    "WORST_DROP",
+    "Poisoning",
+    "over_seeds",
+    "poisonings",
+    "within_shares",
+]
 
-BUYS = (SUCCESS, "attack success rate without the attack", "clean accuracy")
-COSTS = ("clean accuracy drop", "worst class accuracy drop")
-_DEFENSE = ("precision of removal", "recall of removal", "area under the curve")
+NULL = "attack success rate without the attack"
+ACCURACY = "clean accuracy"
+DROP, WORST_DROP = "clean accuracy drop", "worst class accuracy drop"
+LINF, SSIM = "distance linf", "ssim"
+BUYS = (SUCCESS, NULL, ACCURACY)
+COSTS = (DROP, WORST_DROP, LINF, SSIM)
+_DEFENSE = (
+    "precision of removal",
+    "recall of removal",
+    "area under the curve",
+    "certified poisons",
+    "monitor detection",
+    "monitor false alarms",
+    "monitor area under the curve",
+)
+_SHARES, _DROPS = ("1", "probability"), (DROP, WORST_DROP)
+SEED = ("seed", "model_digest", "samples")
+"""Settings in which the trials of one row may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +59,29 @@ class Poisoning:
         figures: By name, over the seeds: their mean with Student's t interval; of a single trial
             its own figure.
         poisoned: Samples that the attacker touched in the first trial with evidence, or None.
+        relabeled: Those of them that got another label, or None.
     """
 
     first: Facts
     trials: tuple[Facts, ...]
     figures: dict[str, Measurement]
     poisoned: int | None
+    relabeled: int | None = None
 
     @property
     def seeds(self) -> int:
         """How many seeds there is evidence for."""
         return sum(f.trial.evidence is not None for f in self.trials)
+
+    @property
+    def shares(self) -> dict[str, Measurement]:
+        """The figures with the intervals of shares cut to [0, 1]."""
+        return {name: within_shares(found) for name, found in self.figures.items()}
+
+    @property
+    def null(self) -> bool:
+        """Whether nobody attacks, so that it shows what a defense does by itself."""
+        return self.first.trial.settings["training"].get("attack") is None
 
 
 def poisonings(facts: Sequence[Facts]) -> tuple[Poisoning, ...]:
@@ -48,7 +89,7 @@ def poisonings(facts: Sequence[Facts]) -> tuple[Poisoning, ...]:
     groups: dict[str, list[Facts]] = {}
     for f in facts:
         if f.at_training:
-            groups.setdefault(share_key(f, "seed", "model_digest", "samples"), []).append(f)
+            groups.setdefault(share_key(f, *SEED), []).append(f)
     return tuple(_poisoning(group) for group in groups.values())
 
 
@@ -64,6 +105,7 @@ def _poisoning(group: Sequence[Facts]) -> Poisoning:
         trials=tuple(group),
         figures=figures,
         poisoned=spent.get("poisoned samples"),
+        relabeled=spent.get("relabeled samples"),
     )
 
 
@@ -74,3 +116,13 @@ def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
         return measured[0] if measured else None
     first = measured[0]
     return mean(first.name, [m.value for m in measured if m.value is not None], first.unit)
+
+
+def within_shares(found: Measurement) -> Measurement:
+    """Return a share with its interval cut to [0, 1], where Student's t may reach beyond.
+
+    A drop can be negative and is no share, though its unit is that of one.
+    """
+    if found.unit not in _SHARES or found.name in _DROPS or found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))

@@ -1,0 +1,199 @@
+"""Attacks on training against defenses: what is left of each attack, and at what accuracy."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from casemate.report import formats
+from casemate.report.defense_costs import DefenseCost, defense_cost
+from casemate.report.facts import SUCCESS, Facts, State, share_key
+from casemate.report.poisonings import ACCURACY, NULL, SEED
+from casemate.report.systems import systems
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casemate.report.poisonings import Poisoning
+    from casemate.report.systems import System
+    from casemate.stats import Measurement
+
+__all__ = ["NOT_ASKED", "AttackRow", "Cell", "DefenseTable", "defense_tables"]
+
+NOT_ASKED = "not asked"
+_STANDING = ("training.defense", "defense", "attacker", "monitor")
+_SMALL = {
+    "precision of removal": "precision",
+    "recall of removal": "recall",
+    "area under the curve": "area under the curve",
+    "certified poisons": "certified poisons",
+    "monitor detection": "detected",
+    "monitor false alarms": "false alarms",
+    "monitor area under the curve": "area under the curve of the monitor",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One attack against one defense.
+
+    Attributes:
+        row: Its trials, or None for a pair that the campaign did not ask for.
+        success: What the attack achieves after all, over the seeds; None of those without a goal
+            and where it was not measured.
+        accuracy: Clean accuracy, over the seeds.
+        small: What else was measured of the defense, in words with their figures.
+        notes: What became of trials that did not end well; never empty where there is no figure.
+    """
+
+    row: Poisoning | None
+    success: Measurement | None = None
+    accuracy: Measurement | None = None
+    small: tuple[tuple[str, Measurement], ...] = ()
+    notes: tuple[str, ...] = (NOT_ASKED,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRow:
+    """One attack against all defenses.
+
+    Attributes:
+        first: Any of its trials; None for the row without an attack that nobody asked for.
+        clean_model: How often a model trained without attack and defense falls for the same
+            trigger; None where there is nothing to fall for, or nothing was measured.
+        cells: One a defense, in the order of the columns.
+    """
+
+    first: Facts | None
+    clean_model: Measurement | None
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenseTable:
+    """All attacks and defenses on one system.
+
+    Attributes:
+        system: What sets the system apart from others of the campaign, or empty.
+        columns: What stands against the attacker, in words; the first is "none".
+        rows: One an attack; the first is that without any.
+        costs: Of the defenses at training, in the order of the columns.
+    """
+
+    system: str
+    columns: tuple[str, ...]
+    rows: tuple[AttackRow, ...]
+    costs: tuple[DefenseCost, ...]
+
+
+def defense_tables(rows: Sequence[Poisoning]) -> tuple[DefenseTable, ...]:
+    """Return one table for each system that something defends or watches."""
+    return tuple(
+        _table(system)
+        for system in systems(rows)
+        if any(row.first.defense or row.first.monitor for row in system.rows)
+    )
+
+
+def _table(system: System) -> DefenseTable:
+    nothing = json.dumps([None] * len(_STANDING))
+    columns = {nothing: "none"}
+    attacks: dict[str, dict[str, Poisoning]] = {}
+    for row in system.rows:
+        column = _column(row.first)
+        columns.setdefault(column, _words(row.first))
+        attacks.setdefault(share_key(row.first, *SEED, *_STANDING), {})[column] = row
+    found = [
+        AttackRow(
+            first=next(iter(cells.values())).first,
+            clean_model=_clean_model(cells, nothing),
+            cells=tuple(_cell(cells.get(column)) for column in columns),
+        )
+        for cells in attacks.values()
+    ]
+    null = [r for r, cells in zip(found, attacks.values(), strict=True) if _null(cells)]
+    if not null:
+        null = [AttackRow(first=None, clean_model=None, cells=(_cell(None),) * len(columns))]
+    return DefenseTable(
+        system=system.words,
+        columns=tuple(columns.values()),
+        rows=(*null, *(r for r in found if r not in null)),
+        costs=_costs(system),
+    )
+
+
+def _costs(system: System) -> tuple[DefenseCost, ...]:
+    groups: dict[str, list[Poisoning]] = {}
+    for row in system.rows:
+        defense = row.first.trial.settings["training"].get("defense")
+        if defense is not None:
+            name = json.dumps(defense, sort_keys=True, default=str)
+            groups.setdefault(name, []).append(row)
+    return tuple(defense_cost(group) for group in groups.values())
+
+
+def _column(first: Facts) -> str:
+    settings = first.trial.settings
+    standing = [settings["training"].get("defense")]
+    standing += [settings.get(name) for name in _STANDING[1:]]
+    return json.dumps(standing, sort_keys=True, default=str)
+
+
+def _words(first: Facts) -> str:
+    parts = [first.defense] if first.defense else []
+    if first.monitor:
+        parts.append(f"watched by {first.monitor}")
+    return ", ".join(parts) or "none"
+
+
+def _null(cells: dict[str, Poisoning]) -> bool:
+    return next(iter(cells.values())).null
+
+
+def _clean_model(cells: dict[str, Poisoning], nothing: str) -> Measurement | None:
+    """Return how often the reference falls for the trigger, if possible without any defense."""
+    order = [cells[nothing]] if nothing in cells else []
+    order += cells.values()
+    return next((row.shares[NULL] for row in order if NULL in row.figures), None)
+
+
+def _cell(row: Poisoning | None) -> Cell:
+    if row is None:
+        return Cell(row=None)
+    shares, targeted = row.shares, row.first.targeted
+    small = [(words, shares[name]) for name, words in _SMALL.items() if name in shares]
+    success = shares.get(SUCCESS) if targeted else None
+    accuracy = shares.get(ACCURACY)
+    notes = _notes(row)
+    if targeted and success is None and not notes:
+        notes = ("success not measured",)
+    if accuracy is None and not notes:
+        notes = ("accuracy not measured",)
+    return Cell(row=row, success=success, accuracy=accuracy, small=tuple(small), notes=notes)
+
+
+def _notes(row: Poisoning) -> tuple[str, ...]:
+    """Return what became of the trials that say less than they should, each sentence once."""
+    said = Counter(words for f in row.trials if (words := _trouble(f)))
+    total = len(row.trials)
+    return tuple(
+        words if n == total else f"{n:,} of {formats.plural(total, 'seed')}: {words}"
+        for words, n in said.items()
+    )
+
+
+def _trouble(facts: Facts) -> str:
+    """Return what is wrong with a trial: "failed (why)"; empty where nothing is."""
+    trial = facts.trial
+    flags = ", ".join(f.id for f in trial.evidence.failed) if trial.evidence is not None else ""
+    if facts.state in (State.FAILED, State.NOT_RUN):
+        why = trial.error
+    elif facts.state is State.INCONCLUSIVE:
+        why = flags or "; ".join(trial.reasons)
+    elif flags:
+        return f"low success proves nothing ({flags})"
+    else:
+        return ""
+    return f"{facts.state.value} ({why})" if why else facts.state.value

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from poisoned_trials import badnets, flips, measuring, poisoned, record, rows
+
+from casemate.evidence import HealthFlag, Severity, Verdict
+from casemate.report import html, json
+from casemate.report.defense_table import NOT_ASKED, defense_tables
+from casemate.stats import Measurement, mean
+
+TUNING, SIGNS = {"name": "fine-tuning", "epochs": 2}, {"name": "spectral-signatures"}
+FLAG = HealthFlag(id="weak-reference", severity=Severity.FAILURE, message="weak")
+
+
+def costly(made, seconds, models, samples):
+    spent = {"defender's models": models, "defender's training samples": samples}
+    time = Measurement(
+        name="seconds of the defense", value=seconds, n=1, low=None, high=None, unit="s", method="t"
+    )
+    evidence = made.evidence
+    return replace(
+        made,
+        evidence=replace(
+            evidence,
+            measurements=(*evidence.measurements, time),
+            spent={**evidence.spent, **spent},
+        ),
+    )
+
+
+def one(*trials):
+    (found,) = defense_tables(rows(*trials))
+    return found
+
+
+def failed(made, **fields):
+    return replace(made, **{"status": "failed", "evidence": None, "error": "broken", **fields})
+
+
+def test_rows_are_attacks_and_columns_defenses_and_no_cell_is_blank():
+    found = one(
+        measuring(poisoned(1, badnets(), hits=97), null=4),
+        measuring(poisoned(2, badnets(), hits=12, right=940, defense=TUNING), null=4),
+        poisoned(3, flips(40.0), right=900),
+        measuring(
+            poisoned(4, flips(40.0), right=930, defense=SIGNS),
+            precision_of_removal=50,
+            recall_of_removal=80,
+        ),
+        poisoned(5, None, share=None),
+        poisoned(6, None, right=945, defense=TUNING, share=None),
+    )
+    assert found.columns == ("none", "fine-tuning epochs 2", "spectral-signatures")
+    assert [r.first.attack for r in found.rows] == ["no attack", "badnets", "label-flips"]
+    null, backdoor, labels = found.rows
+    assert [c.success and c.success.value for c in backdoor.cells] == [0.97, 0.12, None]
+    assert [c.accuracy and c.accuracy.value for c in backdoor.cells] == [0.95, 0.94, None]
+    assert backdoor.clean_model.value == 0.04
+    assert backdoor.cells[2].notes == (NOT_ASKED,)
+    # who wants any error has no success beside the accuracy
+    assert [c.success for c in labels.cells] == [None] * 3
+    assert [(w, m.value) for w, m in labels.cells[2].small] == [("precision", 0.5), ("recall", 0.8)]
+    assert labels.clean_model is None
+    assert [c.accuracy and c.accuracy.value for c in null.cells] == [0.95, 0.945, None]
+    assert all(c.notes or c.accuracy for r in found.rows for c in r.cells)
+
+
+def test_a_campaign_without_null_rows_is_told_so():
+    found = one(poisoned(1, badnets(), defense=TUNING))
+    assert found.columns == ("none", "fine-tuning epochs 2")
+    null, row = found.rows
+    assert null.first is None
+    assert [c.notes for c in null.cells] == [(NOT_ASKED,)] * 2
+    assert row.cells[0].notes == (NOT_ASKED,)
+
+
+def test_seeds_are_one_cell_with_an_interval_cut_to_shares():
+    found = one(
+        *(poisoned(1 + s, badnets(), seed=s, hits=h, defense=TUNING) for s, h in enumerate((1, 9)))
+    )
+    cell = found.rows[1].cells[1]
+    assert (cell.success.value, cell.success.n, cell.success.low) == (pytest.approx(0.05), 2, 0)
+    assert cell.success.high == mean("x", [0.01, 0.09], "1").high
+    assert len(cell.row.trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"status": "failed", "evidence": None, "error": "broken"}, "failed (broken)"),
+        ({"status": "not run", "evidence": None}, "not run"),
+        (
+            {"verdict": Verdict.INCONCLUSIVE, "reasons": ("cannot be told",)},
+            "inconclusive (cannot be told)",
+        ),
+    ],
+)
+def test_a_cell_says_what_became_of_its_trials(change, words):
+    bad = replace(poisoned(2, badnets(), defense=TUNING), **change)
+    good = poisoned(3, badnets(), defense=TUNING, seed=1)
+    assert one(poisoned(1, badnets()), bad).rows[1].cells[1].notes == (words,)
+    both = one(bad, good).rows[1].cells[1]
+    assert both.notes == (f"1 of 2 seeds: {words}",)
+    assert both.success is not None
+
+
+def test_a_cell_whose_flags_make_it_worthless_says_so():
+    made = poisoned(1, badnets(), hits=0, defense=TUNING)
+    weak = replace(made, evidence=replace(made.evidence, flags=(FLAG,)))
+    words = "low success proves nothing (weak-reference)"
+    assert one(weak).rows[1].cells[1].notes == (words,)
+    judged = replace(weak, verdict=Verdict.INCONCLUSIVE, reasons=("long",))
+    assert one(judged).rows[1].cells[1].notes == ("inconclusive (weak-reference)",)
+
+
+def test_what_was_not_measured_is_called_so():
+    made = poisoned(1, badnets(), defense=TUNING)
+    bare = replace(made, evidence=replace(made.evidence, measurements=()))
+    assert one(bare).rows[1].cells[1].notes == ("success not measured",)
+
+
+def test_a_monitor_and_a_filter_are_columns_as_well():
+    plain = poisoned(1, badnets())
+    strip = {"name": "strip", "overlays": 100}
+    watched = measuring(
+        replace(plain, number=2, settings={**plain.settings, "monitor": strip}),
+        monitor_detection=90,
+        monitor_false_alarms=1,
+    )
+    median = {"name": "median", "size": 3}
+    filtered = replace(plain, number=3, settings={**plain.settings, "defense": median})
+    found = one(plain, watched, filtered)
+    assert found.columns == ("none", "watched by strip overlays 100", "median size 3")
+    assert len(found.rows) == 2
+    assert [(w, m.value) for w, m in found.rows[1].cells[1].small] == [
+        ("detected", 0.9),
+        ("false alarms", 0.01),
+    ]
+    assert found.costs == ()
+
+
+def test_attacks_without_any_defense_make_no_table():
+    assert defense_tables(rows(poisoned(1, badnets()), poisoned(2, None, share=None))) == ()
+
+
+def test_held_out_samples_make_another_system():
+    one_half = poisoned(1, badnets(), defense=TUNING)
+    gate = {**one_half.settings["training"], "clean": 500}
+    other = replace(one_half, number=2, settings={**one_half.settings, "training": gate})
+    found = defense_tables(rows(one_half, other))
+    assert [t.system for t in found] == ["clean 0", "clean 500"]
+    assert [t.costs[0].clean for t in found] == [0, 500]
+
+
+def test_costs_are_medians_over_all_trials_with_the_defense():
+    found = one(
+        *(
+            costly(poisoned(1 + s, badnets(), seed=s, defense=TUNING), seconds, models, 60_000)
+            for s, (seconds, models) in enumerate(((1.0, 2), (9.0, 2), (5.0, 8)))
+        ),
+        costly(poisoned(4, None, right=940, defense=TUNING, share=None), 100.0, 2, 60_000),
+        failed(poisoned(5, flips(40.0), defense=TUNING)),
+        poisoned(6, badnets(), defense=SIGNS),
+    )
+    tuning, signs = found.costs
+    assert (tuning.defense, tuning.trials, tuning.measured) == ("fine-tuning epochs 2", 5, 4)
+    assert (tuning.seconds.value, tuning.models.value, tuning.samples.value) == (7.0, 2.0, 60_000)
+    assert tuning.drop.value == pytest.approx(0.02)
+    assert (signs.seconds.value, signs.models.value, signs.drop) == (None, None, None)
+
+
+def test_the_page_has_table_and_costs_and_escapes_them():
+    bad = {"name": "<b>x</b>"}
+    made = record(
+        measuring(poisoned(1, badnets(), hits=97), null=4),
+        costly(poisoned(2, badnets(), defense=TUNING), 75.0, 3, 60_000),
+        failed(poisoned(3, badnets(), defense=bad), error="<b>no</b>"),
+    )
+    text = html.page(made)
+    section = text[text.index('id="training-defenses"') : text.index('id="trials"')]
+    assert "<b>" not in section
+    assert "failed (&lt;b&gt;no&lt;/b&gt;)" in section
+    assert section.count(NOT_ASKED) >= 3
+    assert "1\u00a0min 15\u00a0s" in section
+
+
+def test_the_document_has_the_table():
+    made = record(
+        measuring(poisoned(1, badnets(), hits=97), null=4),
+        costly(poisoned(2, badnets(), hits=9, defense=TUNING), 75.0, 3, 60_000),
+    )
+    (found,) = json.document(made)["training_defenses"]
+    assert found["defenses"] == ["none", "fine-tuning epochs 2"]
+    null, row = found["rows"]
+    assert [c["notes"] for c in null["cells"]] == [[NOT_ASKED]] * 2
+    assert row["clean_model"]["value"] == 0.04
+    assert [c["trials"] for c in row["cells"]] == [[1], [2]]
+    assert [m["value"] for m in row["cells"][1]["measurements"]] == [0.09, 0.95]
+    assert found["costs"][0]["seconds"]["value"] == 75.0

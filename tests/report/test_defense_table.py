@@ -52,7 +52,12 @@ def test_rows_are_attacks_and_columns_defenses_and_no_cell_is_blank():
         poisoned(5, None, share=None),
         poisoned(6, None, right=945, defense=TUNING, share=None),
     )
-    assert found.columns == ("none", "fine-tuning epochs 2", "spectral-signatures")
+    assert [c.words for c in found.columns] == [
+        "none",
+        "fine-tuning epochs 2",
+        "spectral-signatures",
+    ]
+    assert [c.name for c in found.columns] == ["none", "fine-tuning", "spectral-signatures"]
     assert [r.first.attack for r in found.rows] == ["no attack", "badnets", "label-flips"]
     null, backdoor, labels = found.rows
     assert [c.success and c.success.value for c in backdoor.cells] == [0.97, 0.12, None]
@@ -67,9 +72,21 @@ def test_rows_are_attacks_and_columns_defenses_and_no_cell_is_blank():
     assert all(c.notes or c.accuracy for r in found.rows for c in r.cells)
 
 
+def test_namesakes_are_told_apart_by_what_differs():
+    losses = [{"name": "robust-loss", "loss": loss, "q": 0.7} for loss in ("a", "b")]
+    found = one(*(poisoned(i, badnets(), defense=d) for i, d in enumerate((*losses, TUNING), 1)))
+    assert [c.name for c in found.columns] == [
+        "none",
+        "robust-loss (loss a)",
+        "robust-loss (loss b)",
+        "fine-tuning",
+    ]
+    assert found.columns[1].words == "robust-loss loss a, q 0.7"
+
+
 def test_a_campaign_without_null_rows_is_told_so():
     found = one(poisoned(1, badnets(), defense=TUNING))
-    assert found.columns == ("none", "fine-tuning epochs 2")
+    assert [c.name for c in found.columns] == ["none", "fine-tuning"]
     null, row = found.rows
     assert null.first is None
     assert [c.notes for c in null.cells] == [(NOT_ASKED,)] * 2
@@ -132,7 +149,11 @@ def test_a_monitor_and_a_filter_are_columns_as_well():
     median = {"name": "median", "size": 3}
     filtered = replace(plain, number=3, settings={**plain.settings, "defense": median})
     found = one(plain, watched, filtered)
-    assert found.columns == ("none", "watched by strip overlays 100", "median size 3")
+    assert [c.name for c in found.columns] == ["none", "watched by strip", "median"]
+    assert [c.words for c in found.columns][1:] == [
+        "watched by strip overlays 100",
+        "median size 3",
+    ]
     assert len(found.rows) == 2
     assert [(w, m.value) for w, m in found.rows[1].cells[1].small] == [
         ("detected", 0.9),

@@ -11,6 +11,7 @@ from casemate.report import formats
 from casemate.report.defense_costs import DefenseCost, defense_cost
 from casemate.report.facts import SUCCESS, Facts, State, share_key
 from casemate.report.poisonings import ACCURACY, NULL, SEED
+from casemate.report.standing import NOTHING, STANDING, Standing, column, standing
 from casemate.report.systems import systems
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NOT_ASKED", "AttackRow", "Cell", "DefenseTable", "defense_tables"]
 
 NOT_ASKED = "not asked"
-_STANDING = ("training.defense", "defense", "attacker", "monitor")
+_NONE = Standing(name="none", words="none")
 _SMALL = {
     "precision of removal": "precision",
     "recall of removal": "recall",
@@ -77,13 +78,13 @@ class DefenseTable:
 
     Attributes:
         system: What sets the system apart from others of the campaign, or empty.
-        columns: What stands against the attacker, in words; the first is "none".
+        columns: What stands between attacker and user; the first is "none".
         rows: One an attack; the first is that without any.
         costs: Of the defenses at training, in the order of the columns.
     """
 
     system: str
-    columns: tuple[str, ...]
+    columns: tuple[Standing, ...]
     rows: tuple[AttackRow, ...]
     costs: tuple[DefenseCost, ...]
 
@@ -98,27 +99,27 @@ def defense_tables(rows: Sequence[Poisoning]) -> tuple[DefenseTable, ...]:
 
 
 def _table(system: System) -> DefenseTable:
-    nothing = json.dumps([None] * len(_STANDING))
-    columns = {nothing: "none"}
+    columns: dict[str, Facts] = {}
     attacks: dict[str, dict[str, Poisoning]] = {}
     for row in system.rows:
-        column = _column(row.first)
-        columns.setdefault(column, _words(row.first))
-        attacks.setdefault(share_key(row.first, *SEED, *_STANDING), {})[column] = row
+        name = column(row.first)
+        if name != NOTHING:
+            columns.setdefault(name, row.first)
+        attacks.setdefault(share_key(row.first, *SEED, *STANDING), {})[name] = row
     found = [
         AttackRow(
             first=next(iter(cells.values())).first,
-            clean_model=_clean_model(cells, nothing),
-            cells=tuple(_cell(cells.get(column)) for column in columns),
+            clean_model=_clean_model(cells),
+            cells=tuple(_cell(cells.get(name)) for name in (NOTHING, *columns)),
         )
         for cells in attacks.values()
     ]
     null = [r for r, cells in zip(found, attacks.values(), strict=True) if _null(cells)]
     if not null:
-        null = [AttackRow(first=None, clean_model=None, cells=(_cell(None),) * len(columns))]
+        null = [AttackRow(first=None, clean_model=None, cells=(_cell(None),) * (1 + len(columns)))]
     return DefenseTable(
         system=system.words,
-        columns=tuple(columns.values()),
+        columns=(_NONE, *standing(list(columns.values()))),
         rows=(*null, *(r for r in found if r not in null)),
         costs=_costs(system),
     )
@@ -134,27 +135,13 @@ def _costs(system: System) -> tuple[DefenseCost, ...]:
     return tuple(defense_cost(group) for group in groups.values())
 
 
-def _column(first: Facts) -> str:
-    settings = first.trial.settings
-    standing = [settings["training"].get("defense")]
-    standing += [settings.get(name) for name in _STANDING[1:]]
-    return json.dumps(standing, sort_keys=True, default=str)
-
-
-def _words(first: Facts) -> str:
-    parts = [first.defense] if first.defense else []
-    if first.monitor:
-        parts.append(f"watched by {first.monitor}")
-    return ", ".join(parts) or "none"
-
-
 def _null(cells: dict[str, Poisoning]) -> bool:
     return next(iter(cells.values())).null
 
 
-def _clean_model(cells: dict[str, Poisoning], nothing: str) -> Measurement | None:
+def _clean_model(cells: dict[str, Poisoning]) -> Measurement | None:
     """Return how often the reference falls for the trigger, if possible without any defense."""
-    order = [cells[nothing]] if nothing in cells else []
+    order = [cells[NOTHING]] if NOTHING in cells else []
     order += cells.values()
     return next((row.shares[NULL] for row in order if NULL in row.figures), None)
 

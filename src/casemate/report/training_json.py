@@ -87,7 +87,7 @@ def _fewest(found: Fewest) -> dict[str, Any]:
 def _table(table: DefenseTable) -> dict[str, Any]:
     return {
         "system": table.system,
-        "defenses": table.columns,
+        "defenses": [c.words for c in table.columns],
         "rows": [_row(row) for row in table.rows],
         "costs": table.costs,
     }

@@ -1,0 +1,89 @@
+"""What stands between attacker and user, with names short enough for the head of a column."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from casemate.campaign.words import leaves
+from casemate.report.facts import parameters_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casemate.report.facts import Facts
+
+__all__ = ["NOTHING", "STANDING", "Standing", "column", "standing"]
+
+STANDING = ("training.defense", "defense", "attacker", "monitor")
+"""Settings that say what stands there, as `share_key` takes them."""
+NOTHING = json.dumps([None] * len(STANDING))
+"""Name of the column where nothing stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A defense at training, one in front of the model, a monitor, or several of them.
+
+    Attributes:
+        name: With the parameters in which it differs from its namesakes: "robust-loss (loss
+            symmetric)"; "none" where nothing stands. Untrusted text, as the next.
+        words: With all parameters.
+    """
+
+    name: str
+    words: str
+
+
+def column(first: Facts) -> str:
+    """Return a name of what stands there that is the same for the same only."""
+    return json.dumps([_part(first, name) for name in STANDING], sort_keys=True, default=str)
+
+
+def standing(firsts: Sequence[Facts]) -> tuple[Standing, ...]:
+    """Return what stands there for one trial of each column, in their order."""
+    names = [_words(_names(f), _name(f.trial.settings.get("monitor"))) for f in firsts]
+    parameters = [leaves({name: _part(f, name) for name in STANDING}) for f in firsts]
+    found = []
+    for f, name, own in zip(firsts, names, parameters, strict=True):
+        namesakes = [p for n, p in zip(names, parameters, strict=True) if n == name]
+        differing = parameters_in_words(
+            {
+                key.rpartition(".")[2]: value
+                for key, value in own.items()
+                if any(other.get(key) != value for other in namesakes)
+            }
+        )
+        found.append(
+            Standing(
+                name=f"{name} ({differing})" if differing else name,
+                words=_words(f.defense, f.monitor),
+            )
+        )
+    return tuple(found)
+
+
+def _words(defense: str | None, monitor: str | None) -> str:
+    parts = [defense] if defense else []
+    if monitor:
+        parts.append(f"watched by {monitor}")
+    return ", ".join(parts) or "none"
+
+
+def _names(first: Facts) -> str:
+    parts = (_part(first, "training.defense"), _part(first, "defense"))
+    return " + ".join(name for part in parts if (name := _name(part)))
+
+
+def _name(part: Any) -> str | None:
+    if isinstance(part, dict):
+        return str(part.get("name", "unnamed"))
+    return None if part is None else str(part)
+
+
+def _part(first: Facts, name: str) -> Any:
+    settings = first.trial.settings
+    if name == "training.defense":
+        return settings["training"].get("defense")
+    return settings.get(name)

@@ -27,6 +27,12 @@ _COLUMNS = (
     ("SSIM", "ssim", 2),
 )
 _SHARES = {"index", "domain units"}
+_RATES = {
+    "clean accuracy",
+    "attack success rate",
+    "attack success rate without the attack",
+    "ssim",
+}
 
 
 def main() -> None:
@@ -48,14 +54,15 @@ def table(report: dict[str, Any]) -> str:
         if gate is not None and trial["status"] == "finished":
             name = json.dumps([gate, trial["settings"].get("monitor")], sort_keys=True)
             groups[name].append(trial)
+    varied = _varied([g[0]["settings"]["training"] for g in groups.values()])
     head = ("attack", "defense", "poisoned", *(words for words, _, _ in _COLUMNS), "seeds")
-    rows = [head, *(_row(group) for group in groups.values())]
+    rows = [head, *(_row(group, varied) for group in groups.values())]
     said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
     lines = [[row[i] for i in said] for row in (rows[0], ("---",) * len(head), *rows[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(trials: list[dict[str, Any]]) -> tuple[str, ...]:
+def _row(trials: list[dict[str, Any]], varied: set[tuple[str, str]]) -> tuple[str, ...]:
     gate = trials[0]["settings"]["training"]
     cells = []
     for _, name, digits in _COLUMNS:
@@ -63,8 +70,8 @@ def _row(trials: list[dict[str, Any]]) -> tuple[str, ...]:
         cells.append(_cell([m for m in found if m is not None], digits))
     poisoned = trials[0].get("spent", {}).get("poisoned samples")
     return (
-        _words(gate.get("attack")),
-        _words(gate.get("defense")),
+        _words(gate.get("attack"), varied),
+        _words(gate.get("defense"), varied),
         "" if poisoned is None else f"{poisoned:,}",
         *cells,
         str(len(trials)),
@@ -85,22 +92,36 @@ def _cell(found: list[Measurement], digits: int) -> str:
     if len(found) > 1:
         one = mean(one.name, [m.value for m in found if m.value is not None], one.unit)
     scale = 1 if one.unit in _SHARES else 100
+    ends = [one.low, one.high]
+    if one.name in _RATES:  # Student's interval knows no bounds
+        ends = [None if x is None else min(1.0, max(0.0, x)) for x in ends]
     value, low, high = (
-        None if x is None else f"{scale * x:.{digits}f}" for x in (one.value, one.low, one.high)
+        None if x is None else f"{scale * x:.{digits}f}" for x in (one.value, *ends)
     )
     return f"{value}" if low is None else f"{value} [{low}, {high}]"
 
 
-def _words(section: dict[str, Any] | None) -> str:
-    """Return a plugin's name with what was set."""
+def _varied(gates: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Return (plugin, parameter) where a parameter is not the same in all rows of a plugin."""
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for gate in gates:
+        for section in filter(None, (gate.get("attack"), gate.get("defense"))):
+            for k, v in section.items():
+                values[section["name"], k].add(repr(v))
+    return {name for name, seen in values.items() if len(seen) > 1}
+
+
+def _words(section: dict[str, Any] | None, varied: set[tuple[str, str]]) -> str:
+    """Return a plugin's name with what tells it from its namesakes, the amount aside."""
     if not section:
         return "none"
+    name = section["name"]
     said = [
         f"{k.replace('_', ' ')} {v}"
         for k, v in section.items()
-        if k not in ("name", "amount", "target") and isinstance(v, str | int | float)
+        if k != "amount" and (name, k) in varied and isinstance(v, str | int | float)
     ]
-    return ", ".join([section["name"], *said])
+    return ", ".join([name, *said])
 
 
 if __name__ == "__main__":

@@ -42,14 +42,14 @@ def trial(seed, success, *, attack="badnets", defense=None, status="finished"):
 
 
 def test_seeds_of_a_setting_are_one_row_with_their_mean_and_students_interval():
-    values = [0.9, 0.92, 0.97]
+    values = [0.6, 0.62, 0.67]
     report = {"trials": [trial(i, v) for i, v in enumerate(values)]}
     half = student.ppf(0.975, 2) * stdev(values) / 3**0.5
     mean = fmean(values)
     head, _, row = table(report).splitlines()
     assert head == "| attack | poisoned | clean accuracy | success | L-inf | seeds |"
     assert f"| {100 * mean:.1f} [{100 * (mean - half):.1f}, {100 * (mean + half):.1f}] |" in row
-    assert row.startswith("| badnets, alpha 0.2 | 600 |")
+    assert row.startswith("| badnets | 600 |")
     assert row.endswith("| 3 |")
 
 
@@ -66,3 +66,13 @@ def test_one_seed_has_its_own_interval_and_defenses_rows_of_their_own():
     assert [r.split(" | ")[1] for r in rows] == ["none", "fine-tuning"]
     assert "90.0 [85.0, 95.0]" in rows[0]
     assert "0.500 [0.450, 0.550]" in rows[0]
+
+
+def test_parameters_are_named_where_they_tell_rows_apart_and_rates_stay_rates():
+    other = trial(0, 0.99)
+    other["settings"]["training"]["attack"]["alpha"] = 0.5
+    report = {"trials": [trial(0, 0.4), trial(1, 0.99), other]}
+    _, _, first, second = table(report).splitlines()
+    assert first.startswith("| badnets, alpha 0.2 | 600 |")
+    assert second.startswith("| badnets, alpha 0.5 | 600 |")
+    assert "[0.0, 100.0]" in first

@@ -75,6 +75,29 @@ def test_hosts_are_chosen_by_their_margin(hosts, largest):
     assert torch.equal(chosen, others[order[:6]].sort().values)
 
 
+def test_resistant_hosts_are_those_that_the_trigger_moves_least(tmp_path):
+    shelf = FolderShelf(tmp_path)
+    lab = lab_of(IMAGES, shelf=shelf)
+    attack = replace(QUICK, hosts="resistant", strength=0.5, amount=Amount(count=4))
+    poisoned = poison(attack, lab=lab)
+    model = shelf.models()[0].target()
+    x = IMAGES.batch(slice(None))
+    shown = (x + 0.5 * poisoned.trigger.pattern).clamp(0, 1)
+    scores = model.scores(shown)
+    margin = scores[:, 0] - scores[:, 1:].amax(1)
+    # two of each of the two other classes
+    for label in (1, 2):
+        mine = (IMAGES.targets == label).nonzero().squeeze(1)
+        wanted = mine[margin[mine].argsort()[:2]].sort().values
+        chosen = poisoned.touched[IMAGES.targets[poisoned.touched] == label]
+        assert torch.equal(chosen, wanted)
+
+
+def test_hosts_are_spread_over_the_classes():
+    chosen = poison(replace(QUICK, hosts="spread")).touched
+    assert torch.bincount(IMAGES.targets[chosen], minlength=3).tolist() == [0, 3, 3]
+
+
 def test_a_rehearsal_trains_on_what_it_does_not_judge_on(tmp_path):
     shelf = FolderShelf(tmp_path)
     lab = lab_of(IMAGES, shelf=shelf)

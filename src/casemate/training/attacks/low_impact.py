@@ -20,6 +20,7 @@ from casemate.training.attacks.backdoors import (
     check_backdoor,
     check_shares,
 )
+from casemate.training.attacks.hosts import HOSTS, Hosts, margins, spread
 from casemate.training.attacks.impact import Impact
 from casemate.training.poisoned import Poisoned
 
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LowImpact", "Perturbation"]
 
-Hosts = Literal["random", "confident", "doubtful"]
 Own = Literal["victim", "lenet", "vgg", "resnet", "mlp"]
 
-_BATCH = 512
 _MOMENTUM = 0.9
 _TINY = 1e-12
 _HELD = 0.1  # share of the data on which rehearsals are judged
@@ -99,7 +98,10 @@ class LowImpact:
         delta: Most that clean accuracy may drop, in (0, 1].
         delta_class: Most that the accuracy of any class may drop, in (0, 1].
         hosts: Which images are poisoned: "random", those whose label a surrogate is surest of
-            ("confident"), or least sure of ("doubtful").
+            ("confident") or least sure of ("doubtful"), as many of each class ("spread"), or of
+            each class those that the surrogates keep farthest from the target in spite of the
+            trigger ("resistant"). The last two take one image of a group, such as a track of
+            pictures of one sign, before a second one.
         architecture: Of the surrogates: "victim" for the victim's own, or another's name.
         ensemble: Surrogates, at least 1.
         rounds: Of rehearsal, at least 0; none takes the surrogates trained on clean data as they
@@ -130,7 +132,7 @@ class LowImpact:
         check_shares(self, "epsilon", "strength", "delta", "delta_class")
         if self.ssim is not None:
             number("ssim", self.ssim, low=0, high=1, open_low=True)
-        choice("hosts", self.hosts, ("random", "confident", "doubtful"))
+        choice("hosts", self.hosts, HOSTS)
         choice("architecture", self.architecture, ("victim", "lenet", "vgg", "resnet", "mlp"))
         for name in ("ensemble", "steps", "batch_size"):
             whole(name, getattr(self, name), low=1)
@@ -263,19 +265,35 @@ class _Workshop:
                 )
             budget = Amount(count=count)
 
+    def hosts(self, data: Dataset, trigger: Perturbation, budget: Amount, rng: Stream) -> Tensor:
+        """Return the positions of the samples to poison, sorted."""
+        how, allowed = self.attack.hosts, data.targets != self.target
+        if how == "random":
+            return budget.choose(data, allowed, rng)
+        count = sum(budget.shares(data, allowed).values())
+        models = [m.target(self.lab.device) for m in self.clean]
+        if how == "spread":
+            order = torch.randperm(len(data), generator=rng.torch())
+        elif how == "resistant":
+            faint = replace(trigger, strength=self.attack.strength)
+            wanted = torch.full_like(data.targets, self.target)
+            order = margins(models, data, wanted, lambda x: faint(x, data.domain)).argsort(
+                stable=True
+            )
+        else:
+            order = margins(models[:1], data, data.targets).argsort(
+                descending=how == "confident", stable=True
+            )
+        order = order[allowed[order]]
+        taken = spread(order, data, count) if how in ("spread", "resistant") else order[:count]
+        return taken.sort().values
+
     def planted(
         self, data: Dataset, trigger: Perturbation, budget: Amount, rng: Stream
     ) -> Poisoned:
         """Return the data with a part of the trigger in the hosts, which get the target's label."""
-        attack, allowed = self.attack, data.targets != self.target
-        if attack.hosts != "random":
-            count = sum(budget.shares(data, allowed).values())
-            margin = _margins(self.clean[0].target(self.lab.device), data)
-            order = margin.argsort(descending=attack.hosts == "confident", stable=True)
-            best = order[allowed[order]][:count]
-            allowed, budget = torch.zeros_like(allowed), Amount(count=count)
-            allowed[best] = True
-        chosen = budget.choose(data, allowed, rng)
+        attack = self.attack
+        chosen = self.hosts(data, trigger, budget, rng)
         faint = replace(trigger, strength=attack.strength)
         inputs = faint(data.batch(chosen), data.domain)
         labels = torch.full_like(chosen, self.target)
@@ -286,16 +304,3 @@ class _Workshop:
 def _towards(targets: Sequence[TorchTarget], x: Tensor, label: int) -> Tensor:
     labels = torch.full((len(x),), label, device=x.device)
     return torch.stack([F.cross_entropy(t.scores(x), labels) for t in targets]).mean()
-
-
-def _margins(target: TorchTarget, data: Dataset) -> Tensor:
-    """Return (n,) how far the score of each sample's label lies above all others."""
-    found = []
-    for begin in range(0, len(data), _BATCH):
-        part = slice(begin, begin + _BATCH)
-        with torch.no_grad():
-            scores = target.scores(data.batch(part, device=target.device)).cpu()
-        label = data.targets[part, None]
-        own = scores.gather(1, label).squeeze(1)
-        found.append(own - scores.scatter(1, label, float("-inf")).amax(1))
-    return torch.cat(found)

@@ -127,6 +127,8 @@ def test_a_trigger_that_any_model_falls_for_is_not_the_backdoor():
     falls = controlled(table(), "reference", "attacked")
     words = "alarms by accuracy over another clean model with triggers"
     assert found(resists, goal=GOAL, triggered=True)[words].value < 0.1
+    bad_victim = controlled(table(right=0.7), "reference", "reference")
+    assert found(bad_victim, goal=GOAL, triggered=True)[words].value < 0.1
     assert found(falls, goal=GOAL, triggered=True)[words].value > 0.7
     falls["label"] = np.full(N, GOAL)  # there is nothing to put a trigger on
     found(falls, goal=GOAL, triggered=True)

@@ -104,6 +104,16 @@ def test_an_attack_is_detected_only_if_seeds_agree_that_there_is_more(alarms, de
     assert ('<span class="tag">detected</span>' in section(html.page(record(*trials)))) is detected
 
 
+def test_the_interval_of_a_difference_keeps_to_what_one_can_be():
+    trials = [
+        poisoning(i + 1, seed=i, alarms={SEES: k, OVER: c})
+        for i, (k, c) in enumerate(((1000, 0), (0, 900)))
+    ]
+    (row,) = of(*trials).rows
+    difference = row.excess["Normal use"][1].difference
+    assert (difference.low, difference.high) == (-1, 1)
+
+
 def test_one_seed_shows_the_difference_and_no_verdict():
     made = record(poisoning(1, alarms={SEES: 900, OVER: 160, f"{OVER} with triggers": 170}))
     (row,) = monitoring(poisonings(facts_of(made))).rows

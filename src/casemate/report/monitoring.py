@@ -6,7 +6,7 @@ the control, on the same inputs. A new training raises alarms by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from casemate.evidence import MEASURES
@@ -46,7 +46,7 @@ class Excess:
 
     Attributes:
         difference: Of the two rates on the same inputs; over several seeds the mean of their
-            differences with Student's t interval, of one seed without an interval.
+            differences with Student's t interval cut to [-1, 1], of one seed without an interval.
         detected: Whether the interval lies above 0; None without one.
     """
 
@@ -133,5 +133,9 @@ def _excess(row: Poisoning, name: str, control: str) -> Excess | None:
     if not found:
         return None
     difference = mean(f"{name} beyond another clean model", found, "1")
-    low = difference.low
-    return Excess(difference=difference, detected=None if low is None else low > 0)
+    low, high = difference.low, difference.high
+    if low is None or high is None:
+        return Excess(difference=difference, detected=None)
+    # Student's t may reach beyond what a difference of shares can be
+    difference = replace(difference, low=max(-1.0, low), high=min(1.0, high))
+    return Excess(difference=difference, detected=low > 0)

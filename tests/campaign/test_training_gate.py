@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from casemate.campaign.ahead import train_ahead
 from casemate.campaign.assemble import Replay
 from casemate.campaign.document import parse_document
 from casemate.campaign.events import ModelReady, ModelTraining
@@ -15,6 +16,7 @@ from casemate.campaign.run import run_plan
 from casemate.campaign.spec import read_spec
 from casemate.campaign.store import Store
 from casemate.errors import UsageError
+from casemate.inference import exposure
 
 HEAD = """
 casemate: 1
@@ -177,8 +179,9 @@ def test_estimates_count_each_model_once():
         estimate=True,
     )
     (pace,) = plan.paces.values()
-    # the reference, one victim, two models on what the defense leaves, and two of the defender's
-    assert plan.training == pytest.approx(6 * pace.training)
+    # the reference, its control, one victim, two models on what the defense leaves, and two of the
+    # defender's
+    assert plan.training == pytest.approx(7 * pace.training)
 
 
 def test_a_backdoor_is_held_against_a_model_without_it(tmp_path):
@@ -199,14 +202,113 @@ def test_a_backdoor_is_held_against_a_model_without_it(tmp_path):
     assert nobody["clean accuracy"].value == attacked["accuracy without the attack"].value
     spent = record.trials[0].evidence.spent
     assert (spent["poisoned samples"], spent["training samples"]) == (144, 1438)
-    # two models for three trials, and one entry for the model under test
+    # three models for three trials, and one entry for the model under test
     trained = {e.model for e in heard if isinstance(e, ModelTraining)}
-    assert len([e for e in heard if isinstance(e, ModelReady) and not e.cached]) <= 2
+    assert len([e for e in heard if isinstance(e, ModelReady) and not e.cached]) <= 3
     assert trained
     assert len(record.models) == 1
     assert record.trials[0].threat == "backdoor-data"
     assert [t.control for t in record.trials] == [False, True, False]
     assert "accuracy under attack" in by_name(record, 2)
+
+
+ANOTHER = "alarms by confidence over another clean model"
+FLOOR = "clean accuracy drop of another clean model"
+
+
+def test_one_control_serves_all_attacks_and_defenses(tmp_path, monkeypatch):
+    monkeypatch.setattr("casemate.campaign.run.train_ahead", lambda *_: None)
+    asked = []
+    ask = exposure.scores
+    monkeypatch.setattr(exposure, "scores", lambda t, *a, **k: asked.append(t) or ask(t, *a, **k))
+    heard = []
+    flips = "{name: label-flips, amount: {percent: 10}}"
+    record = run(
+        trial(
+            f"training: {{attack: [null, {PATCH}, {flips}], "
+            "defense: [null, {name: near-duplicates}]}"
+        ),
+        tmp_path,
+        heard.append,
+    )
+    found = [by_name(record, i) for i in range(6)]
+    ready = [e.model for e in heard if isinstance(e, ModelReady) and not e.cached]
+    assert ready.count("lenet of another seed") == 1
+    assert len(asked) == 2  # the reference and its control, each once about these samples
+    assert len({f[FLOOR].value for f in found}) == 1
+    (null, *_), backdoors = found, found[2:4]
+    # nobody attacks: the model is the reference, and the control is a model of its own
+    assert null["detection by confidence"].value == null["false alarms by confidence"].value
+    assert null[ANOTHER] != null["detection by confidence"]
+    assert {f[ANOTHER] == null[ANOTHER] for f in found if f not in backdoors} == {True}
+    assert [f"{ANOTHER} with triggers" in f for f in found] == [False] * 2 + [True] * 2 + [
+        False
+    ] * 2
+    assert [t.evidence.spent["verifier forward"] // 359 for t in record.trials] == [
+        3,
+        3,
+        6,
+        6,
+        3,
+        3,
+    ]
+
+
+def test_the_control_is_the_reference_of_a_far_seed():
+    plan, gates = planned(
+        trial("training: {attack: null}\n    seed: [0, 1, 3000000]")
+        + f"  - training: {{attack: {PATCH}}}\n    attack: {{name: fgsm}}\n    samples: 20\n"
+    )
+    victims = gates.victims
+    first, second, far, chain = (p.trial for p in plan.trials)
+    keys = [victims.control_key(t) for t in (first, second)]
+    assert keys[0] == victims.reference_key(far)
+    assert len({*keys, *(victims.reference_key(t) for t in (first, second))}) == 4
+    assert victims.control_key(first) in victims.needed(first)
+    # an attack at inference needs none
+    assert victims.control_key(chain) not in victims.needed(chain)
+    assert "exposure" not in plan.trials[3].identity
+
+
+def test_controls_are_trained_ahead_beside_references(tmp_path, monkeypatch):
+    waves = []
+    monkeypatch.setattr("casemate.training.crew.cores", lambda: 2)
+    monkeypatch.setattr(
+        "casemate.training.crew.share_out", lambda makings, **_: waves.append(list(makings))
+    )
+    plan, gates = planned(trial(f"training: {{attack: [null, {PATCH}]}}\n    seed: [0, 1]"))
+    with Store(tmp_path, write=True) as store:
+        train_ahead(gates.victims, [p.trial for p in plan.trials], store, lambda _: None)
+    clean, attacked = waves
+    assert sorted(m.order.seed for m in clean) == [0, 1, 3_000_000, 3_000_001]
+    assert {m.order.attack for m in clean} == {None}
+    assert sorted(m.order.seed for m in attacked) == [0, 1]
+    assert None not in {m.order.attack for m in attacked}
+
+
+def test_a_control_behind_a_defense_of_its_own(tmp_path):
+    record = run(
+        trial(f"training: {{attack: {PATCH}}}\n    defense: [null, {{name: median}}]"), tmp_path
+    )
+    bare, behind = by_name(record, 0), by_name(record, 1)
+    assert bare[ANOTHER].value is not None
+    assert behind[ANOTHER].value is not None
+    rows = [t.evidence.samples["control_label"] for t in record.trials]
+    assert (rows[0] != rows[1]).any()
+
+
+def test_evidence_without_a_control_is_made_again_of_the_same_models(tmp_path, monkeypatch):
+    text = trial(f"training: {{attack: [null, {PATCH}]}}") + (
+        "  - training: {attack: null}\n    attack: {name: fgsm}\n    samples: 20\n"
+    )
+    with monkeypatch.context() as before:
+        before.setattr(exposure.Exposure, "revision", 1)
+        run(text, tmp_path)
+    with Store(tmp_path, write=False) as store:
+        plan, gates = planned(text, store)
+        assert [p.cached for p in plan.trials] == [False, False, True]
+        assert plan.trials[0].reason == "changed: exposure.revision 1 → 2"
+        assert [gates.trainings(p.trial, store) for p in plan.trials] == [[], [], []]
 
 
 def test_nothing_is_trained_or_measured_twice(tmp_path):

@@ -58,9 +58,12 @@ def mark(x):
     return x
 
 
-def exposed(exposure, *, listens=True, n=400, **kwargs):
+def exposed(exposure, *, listens=True, control=None, n=400, **kwargs):
+    """Hold a model against its reference; `control` says whether the control listens, if any."""
     data = samples(n)
     model, reference = target(data, listens=listens), target(data, listens=False)
+    if control is not None:
+        kwargs["control"] = target(data, listens=control)
     return expose(exposure, model, reference, data, **kwargs)
 
 

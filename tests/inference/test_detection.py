@@ -84,6 +84,56 @@ def test_triggers_show_as_far_as_they_are_used(share):
         assert with_triggers.n == 400
 
 
+def controlled(columns, like, shown_like=None):
+    """Return the table with a control that answers as one of the others does."""
+    pairs = {"control": like} | ({} if shown_like is None else {"control_attacked": shown_like})
+    return columns | {
+        f"{who}_{kind}": columns[f"{other}_{kind}"]
+        for who, other in pairs.items()
+        for kind in ("label", "confidence")
+    }
+
+
+def test_a_control_that_is_the_reference_gives_the_false_alarms():
+    measured = found(controlled(table(right=0.9), "reference"))
+    assert len(measured) == 9
+    for name in MONITORS:
+        over = measured[f"alarms by {name} over another clean model"]
+        assert over.value == measured[f"false alarms by {name}"].value
+    assert measured["detection by accuracy"].value > 0.5
+
+
+def test_a_control_that_is_the_victim_raises_what_the_victim_raises():
+    columns = controlled(table(right=0.93, sure=12.0), "clean", "attacked")
+    measured = found(columns, goal=GOAL, triggered=True)
+    assert len(measured) == 15
+    assert set(measured) < set(MEASURES)
+    for name in MONITORS:
+        for use in ("", " with triggers"):
+            over = measured[f"alarms by {name} over another clean model{use}"]
+            assert over.value == measured[f"detection by {name}{use}"].value  # the same windows
+    assert 0 < measured["detection by confidence"].value < 1
+
+
+def test_a_control_leaves_the_figures_of_the_victim_as_they_were():
+    columns = table(right=0.92)
+    without = found(columns, goal=GOAL, triggered=True)
+    both = found(controlled(columns, "reference", "attacked"), goal=GOAL, triggered=True)
+    assert {k: m for k, m in both.items() if k in without} == without
+
+
+def test_a_trigger_that_any_model_falls_for_is_not_the_backdoor():
+    resists = controlled(table(), "reference", "reference")
+    falls = controlled(table(), "reference", "attacked")
+    words = "alarms by accuracy over another clean model with triggers"
+    assert found(resists, goal=GOAL, triggered=True)[words].value < 0.1
+    bad_victim = controlled(table(right=0.7), "reference", "reference")
+    assert found(bad_victim, goal=GOAL, triggered=True)[words].value < 0.1
+    assert found(falls, goal=GOAL, triggered=True)[words].value > 0.7
+    falls["label"] = np.full(N, GOAL)  # there is nothing to put a trigger on
+    found(falls, goal=GOAL, triggered=True)
+
+
 def test_inputs_of_the_attackers_class_carry_no_trigger():
     columns = table()
     columns["attacked_label"] = np.where(columns["label"] == GOAL, 0, columns["label"])

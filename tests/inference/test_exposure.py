@@ -89,6 +89,17 @@ def test_where_nobody_attacks_there_is_no_success():
     assert rates["clean accuracy drop"].value == pytest.approx(20 / 30)
 
 
+def test_another_clean_model_says_what_training_anew_costs():
+    found = expose(Exposure(), model(GOOD), model(GOOD), data(), control=model(CONFUSED))
+    rates = by_name(found)
+    assert rates["clean accuracy drop"].value == 0
+    assert rates["clean accuracy drop of another clean model"].value == pytest.approx(20 / 30)
+    assert rates["worst class accuracy drop of another clean model"].value == 1.0
+    assert found.spent["verifier forward"] == 3 * 30
+    without = by_name(expose(Exposure(), model(GOOD), model(GOOD), data()))
+    assert not any("another clean model" in name for name in without)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_the_batch_size_changes_nothing(batch_size):
     whole = expose(Exposure(show=mark, goal=0), model(CONFUSED), model(GOOD), data())

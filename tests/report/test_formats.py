@@ -17,6 +17,14 @@ def test_a_rate_is_a_percentage_with_one_decimal_and_its_interval():
     assert formats.interval(found) == "[83.8, 97.9]"
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.1234, "+12.3"), (-0.004, "\u22120.4"), (0.0, "0.0"), (-0.0001, "0.0"), (None, "\u2013")],
+)
+def test_a_difference_of_shares_has_its_sign(value, words):
+    assert formats.points(value) == words
+
+
 def test_what_was_not_measured_is_no_zero():
     nothing = rate("attack success rate", 0, 0)
     assert formats.figure(nothing) == "not measured"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from poisoned_trials import badnets, flips, noise, poisoned, record, rows
 from report_demo import evidence, trial
@@ -118,6 +119,21 @@ def test_the_page_has_the_rows_and_escapes_them():
     assert "&lt;b&gt;bad&lt;/b&gt;" in text
     assert "<b>bad</b>" not in text
     assert "no attack" in text
+
+
+def test_a_drop_stands_above_that_of_another_clean_model():
+    name = "clean accuracy drop of another clean model"
+    trials = []
+    for seed, lost in enumerate((-2, 4)):
+        made = poisoned(seed + 1, badnets(), seed=seed)
+        drop = mean(name, [float(np.sign(lost))] * abs(lost) + [0.0] * (1000 - abs(lost)), "1")
+        measured = (*made.evidence.measurements, drop)
+        trials.append(replace(made, evidence=replace(made.evidence, measurements=measured)))
+    (row,) = rows(*trials)
+    assert row.figures[name].value == pytest.approx(0.001)
+    assert row.shares[name].low < 0  # a drop is no share
+    assert "another clean model 0.1\u00a0%" in html.page(record(*trials))
+    assert "another clean model 0.1" not in html.page(record(poisoned(1, badnets())))
 
 
 def test_a_trial_that_did_not_run_leaves_no_blank():

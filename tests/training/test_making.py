@@ -17,7 +17,7 @@ from casemate.training.defenses.fine_tuning import FineTuning
 from casemate.training.defenses.partition_aggregation import PartitionAggregation
 from casemate.training.defenses.spectral_signatures import SpectralSignatures
 from casemate.training.lab import Lab
-from casemate.training.making import Making, Order, Scar
+from casemate.training.making import Making, Order, Scar, control_seed
 from casemate.training.recipe import Recipe
 
 FEW = Amount(count=6)
@@ -65,6 +65,7 @@ def test_seeds_of_the_parties_differ_unless_the_defense_trains_the_model_itself(
         "trainer": order(defense=PartitionAggregation()).lab("defender", None, None).seed,
     }
     assert seeds == {"attacker": 1_000_003, "defender": 2_000_003, "trainer": 3}
+    assert control_seed(3) == 3_000_003
     assert order().lab("attacker", None, None).known is not None
     assert order().lab("defender", None, None).known is None
 
@@ -108,6 +109,20 @@ def test_without_an_attack_a_worker_trains_the_reference():
     model, content = by_worker(making)
     assert making.found(content) is None
     close(model, order().train(images()))
+
+
+def test_a_control_is_the_reference_of_another_seed():
+    asked = order(attack=BadNets(amount=FEW), defense=FineTuning())
+    control = asked.control()
+    assert (control.attack, control.defense, control.known) == (None, None, None)
+    assert control.seed == control_seed(asked.seed)
+    assert control.data is asked.data
+    assert (control.architecture, control.recipe) == (asked.architecture, asked.recipe)
+    model, content = by_worker(Making(order=control))
+    assert content is None
+    reference = order().train(images())
+    assert model.digest != reference.digest
+    assert any(not torch.equal(w, reference.weights[k]) for k, w in model.weights.items())
 
 
 @pytest.mark.parametrize(

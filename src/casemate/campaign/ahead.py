@@ -22,8 +22,8 @@ __all__ = ["train_ahead"]
 def train_ahead(victims: Victims, trials: Sequence[Trial], store: Store, tell: Listener) -> None:
     """Train what trials will ask for by worker processes and keep it in the store.
 
-    References come first, then victims of attacks, then defended models, which are made from
-    these. What cannot be made is noted, and its trial says why.
+    References and their controls come first, then victims of attacks, then defended models, which
+    are made from these. What cannot be made is noted, and its trial says why.
 
     Args:
         victims: Names and keeps the models.
@@ -37,8 +37,10 @@ def train_ahead(victims: Victims, trials: Sequence[Trial], store: Store, tell: L
         return
     here = [t for t in trials if t.model.architecture is not None]
     gated = [(t, t.training) for t in here if t.training is not None]
+    clean = {victims.reference_key(t): t for t in here}
+    clean |= {victims.control_key(t): t for t in here if t.attack is None}
     waves = (
-        ("models", {victims.reference_key(t): t for t in here}),
+        ("models", clean),
         (
             "models under attack",
             {victims.victim_key(t, defended=False): t for t, gate in gated if gate.attack},
@@ -89,7 +91,7 @@ class _Wave:
         number = 0
         for name, trial in self.missing.items():
             try:
-                making = self.making(trial)
+                making = self.making(name, trial)
             except CasemateError as error:
                 self.victims.fail(name, error)
                 continue
@@ -97,11 +99,13 @@ class _Wave:
             number += 1
             yield making
 
-    def making(self, trial: Trial) -> Making:
-        """Return what makes the model that this wave is about."""
+    def making(self, name: str, trial: Trial) -> Making:
+        """Return what makes the model of that name."""
         from casemate.training.making import Making  # noqa: PLC0415 - imports torch
 
         victims, store = self.victims, self.store
+        if name == victims.control_key(trial):
+            return Making(order=victims.control_order(trial))
         if self.words != "defended models":
             attacked = self.words == "models under attack"
             return Making(order=victims.order(trial, attacked=attacked, defended=False))

@@ -214,6 +214,8 @@ class _Checker:
         }
         if watched is not None:
             identity["monitor"] = _revised(watched)
+        if attack is None:
+            identity["exposure"] = {"revision": _exposure_revision()}
         # the same as hashing all of `identity`, but a plugin's hash is at hand already
         name = key(
             "trial",
@@ -226,6 +228,12 @@ class _Checker:
             },
         )
         return Draft(trial, name, identity, settings, n, gates.cost(trial, n))
+
+
+def _exposure_revision() -> int:
+    from casemate.inference.exposure import Exposure  # noqa: PLC0415 - imports torch
+
+    return Exposure.revision
 
 
 def _revised(plugin: Plugin | None) -> dict[str, Any] | None:

@@ -56,7 +56,8 @@ class Gates:
         self._samples: dict[tuple[object, ...], Dataset] = {}
         self._given: dict[tuple[str, str], Target] = {}
         self._targets, self._references = _Last(self.device), _Last(self.device)
-        self._before_scores: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+        self._controls = _Last(self.device)
+        self._before: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._model_origin: dict[str, Any] | None = None
         self._examples: OriginCache | None = None
         self.victims = Victims(self.data, device=self.device, origin=lambda: self.origin)
@@ -171,6 +172,13 @@ class Gates:
             return self.target(trial, store, tell)
         return self._references.of(name, lambda: self.victims.reference(trial, store, tell))
 
+    def control(self, trial: Trial, store: Store, tell: Listener) -> Target | None:
+        """Return a clean model of another seed, where the trial ends with the trained model."""
+        if trial.attack is not None:
+            return None
+        name = self.victims.control_key(trial)
+        return self._controls.of(name, lambda: self.victims.control(trial, store, tell))
+
     def _loaded(self, model: ModelChoice, test: Dataset) -> Target:
         from casemate.models.load import load_target  # noqa: PLC0415 - imports torch
 
@@ -208,8 +216,8 @@ class Gates:
         """Return the most samples that a trial of n samples sends through its model."""
         from casemate.inference.evaluate import Cost, cost  # noqa: PLC0415 - imports torch
 
-        if trial.attack is None:  # model and reference, with the trigger and without
-            return Cost(forward=4 * n, backward=0)
+        if trial.attack is None:  # model, reference and control, with the trigger and without
+            return Cost(forward=6 * n, backward=0)
         return cost(self.setting(trial), n)
 
     def evaluate(
@@ -239,7 +247,7 @@ class Gates:
         )
 
     def _expose(self, trial: Trial, store: Store, tell: Listener, progress: Any) -> Evidence:
-        """Hold the trial's model against the one trained without attack and defense."""
+        """Hold the trial's model against one trained without attack and defense and its control."""
         from casemate.inference.exposure import Exposure, expose  # noqa: PLC0415 - imports torch
 
         self._examples = None
@@ -257,15 +265,19 @@ class Gates:
             if aim.inputs is not None:
                 samples = self.data(trial.data, "test").select(aim.inputs, how="aimed at")
         model, reference = self.target(trial, store, tell), self.subject(trial, store, tell)
+        control = self.control(trial, store, tell)
+        assert control is not None  # noqa: S101 - the caller asked
         if trial.defense is not None:
-            model = model.behind(trial.defense.value)
-            reference = reference.behind(trial.defense.value)
+            front = trial.defense.value
+            model, reference, control = (t.behind(front) for t in (model, reference, control))
         evidence = expose(
             exposure,
             model,
             reference,
             samples,
-            before=self._before(trial, reference, samples),
+            control=control,
+            before=self._answers(trial, reference, samples),
+            control_before=self._answers(trial, control, samples),
             guarded_by=self._guarded(trial),
             seed=trial.options.seed,
             batch_size=self.batch_size,
@@ -273,21 +285,21 @@ class Gates:
         )
         return with_facts(evidence, self.victims.facts(trial, store))
 
-    def _before(self, trial: Trial, reference: Target, samples: Dataset) -> Tensor | None:
-        """Return what the reference answers to samples, or None where a defense may draw at random.
+    def _answers(self, trial: Trial, clean: Target, samples: Dataset) -> Tensor | None:
+        """Return what a clean model answers to samples, or None where a defense may draw at random.
 
-        Trials of one reference share it.
+        Trials of one reference share it, and its control's.
         """
         from casemate.inference.exposure import scores  # noqa: PLC0415 - imports torch
 
         if trial.defense is not None:
             return None
-        name = (reference.digest, samples.digest)
-        if name not in self._before_scores:
-            if len(self._before_scores) >= _REFERENCES:
-                self._before_scores.popitem(last=False)
-            self._before_scores[name] = scores(reference, samples, batch_size=self.batch_size)
-        return self._before_scores[name]
+        name = (clean.digest, samples.digest)
+        if name not in self._before:
+            if len(self._before) >= _REFERENCES:
+                self._before.popitem(last=False)
+            self._before[name] = scores(clean, samples, batch_size=self.batch_size)
+        return self._before[name]
 
     def _guarded(self, trial: Trial) -> Guarded | None:
         """Return the trial's monitor with the samples that were held out for it."""
@@ -300,7 +312,7 @@ class Gates:
 
 
 class _Last:
-    """The last model that was asked for: two at a time may not fit into memory."""
+    """The last model that was asked for: all of a campaign's may not fit into memory."""
 
     def __init__(self, device: str) -> None:
         self._device = device

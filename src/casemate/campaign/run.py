@@ -216,6 +216,8 @@ class _Run:
         except (Exception, SystemExit) as error:
             self.broken[model] = error
             raise
+        # not the model itself: a trial that ends with an attack at inference does without
+        self.gates.control(planned.trial, self.store, self.tell)
 
     def models(self) -> list[dict[str, Any]]:
         """Return an entry for each model that is known."""

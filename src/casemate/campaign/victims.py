@@ -1,8 +1,9 @@
 """The training gate of a campaign: victims, the models they are held against, and all they need.
 
 A model is trained once, whoever asks for it: the reference of a backdoor is the surrogate's sibling
-and the undefended victim of every repair. Models lie in the store; poisoned data do not, they stay
-at hand as long as there is room and are made again from their stream otherwise.
+and the undefended victim of every repair, and one control, a clean model of another seed, serves
+all attacks and defenses. Models lie in the store; poisoned data do not, they stay at hand as long
+as there is room and are made again from their stream otherwise.
 """
 
 from __future__ import annotations
@@ -69,13 +70,22 @@ class Victims:
 
     def reference_key(self, trial: Trial) -> str:
         """Return the digest of the trial's model trained without attack and defense."""
+        return self._clean_key(trial, trial.options.seed)
+
+    def control_key(self, trial: Trial) -> str:
+        """Return the digest of the reference's control: trained alike from another seed."""
+        from casemate.training.making import control_seed  # noqa: PLC0415 - imports torch
+
+        return self._clean_key(trial, control_seed(trial.options.seed))
+
+    def _clean_key(self, trial: Trial, seed: int) -> str:
         gate = trial.training or _NOTHING
-        name = (trial.model.digest, trial.data.digest, gate.clean, trial.options.seed)
+        name = (trial.model.digest, trial.data.digest, gate.clean, trial.options.seed, seed)
         if name not in self._keys:
-            self._keys[name] = self._reference_key(trial)
+            self._keys[name] = self._trained_clean(trial, seed)
         return self._keys[name]
 
-    def _reference_key(self, trial: Trial) -> str:
+    def _trained_clean(self, trial: Trial, seed: int) -> str:
         from casemate.models.architecture import skeleton  # noqa: PLC0415 - imports torch
         from casemate.training.trained import training_key  # noqa: PLC0415 - as above
 
@@ -87,7 +97,7 @@ class Victims:
             model.architecture.value,
             model.recipe,
             train,
-            seed=trial.options.seed,
+            seed=seed,
             device=self.device,
         )
 
@@ -111,6 +121,8 @@ class Victims:
         gate = trial.training or _NOTHING
         attacked = self.victim_key(trial, defended=False)
         names = [self.reference_key(trial), attacked]
+        if trial.attack is None:
+            names.append(self.control_key(trial))
         if gate.defense is not None and gate.defense.value.phase != "after":
             names.append(self.victim_key(trial))
         for plugin, owner in ((gate.attack, attacked), (gate.defense, self.victim_key(trial))):
@@ -181,6 +193,10 @@ class Victims:
             device=self.device,
         )
 
+    def control_order(self, trial: Trial) -> Order:
+        """Return all that decides the control of the trial's reference."""
+        return self.order(trial, attacked=False, defended=False).control()
+
     # -- models ---------------------------------------------------------------------------------
 
     def reference(self, trial: Trial, store: Store, tell: Listener) -> TrainedModel:
@@ -189,6 +205,18 @@ class Victims:
         order = self.order(trial, attacked=False, defended=False)
         return self._pooled(
             self.reference_key(trial),
+            lambda: order.train(order.data, _teller(tell, words)),
+            store,
+            tell,
+            words,
+        )
+
+    def control(self, trial: Trial, store: Store, tell: Listener) -> TrainedModel:
+        """Return the reference's control: a clean model too, of another seed."""
+        words = f"{plain_model(trial.model)} of another seed"
+        order = self.control_order(trial)
+        return self._pooled(
+            self.control_key(trial),
             lambda: order.train(order.data, _teller(tell, words)),
             store,
             tell,

@@ -34,6 +34,8 @@ MONITORS: Mapping[str, WindowMonitor] = {
 """The monitors by the names that the figures give them."""
 
 _SPLITS = 20
+_SHOWN = {"clean": "attacked", "control": "control_attacked"}
+"""Columns of victim and control, and those of their answers to inputs with the trigger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ def detection(
     triggered: bool = False,
     monitors: Mapping[str, WindowMonitor] = MONITORS,
 ) -> list[Measurement]:
-    """Return how often each monitor raises alarm over the victim, and over yesterday's model.
+    """Return how often each monitor raises alarm over the victim and over clean models.
 
     The team knows yesterday's model, the reference, and its clean traffic. Samples are cut into
     two halves at random. From one the alarm is set: a monitor gets half of it as its reference and
@@ -78,11 +80,15 @@ def detection(
     which gives the false alarms; of the victim's on the same inputs, which is normal use; and of
     the victim's with triggers in some inputs. Then the halves change places.
 
+    An alarm does not say that there was an attack: a clean model of another seed than the
+    reference's raises alarms as well, by confidence above all. Where there is such a model, the
+    control, it is judged on the same inputs as the victim, the triggered ones included. What the
+    victim raises beyond it is the attack's: in normal use beyond a new training, with triggers
+    beyond what such inputs do to any model.
+
     Windows are drawn with replacement from the same samples. Wilson's interval, with n the number
     of windows, therefore says how well the rate is known for these samples and these two models,
-    not for other samples or another training; several seeds tell that. Nor does an alarm say that
-    there was an attack: a clean model of another seed than the reference's raises alarms as well,
-    by confidence above all.
+    not for other samples or another training; several seeds tell that.
 
     Triggered inputs are drawn from all samples that are not of the attacker's class, whether the
     trigger works on them or not, and keep their true label.
@@ -90,7 +96,8 @@ def detection(
     Args:
         table: Columns (n,) "label", "reference_label", "clean_label" and, where the models give
             probabilities, "reference_confidence" and "clean_confidence"; with triggers also
-            "attacked_label" and "attacked_confidence".
+            "attacked_label" and "attacked_confidence". With a control the same as of the victim:
+            "control_label", "control_attacked_label" and so on.
         rng: Of the halves and the windows.
         watch: How the team watches; the defaults if None.
         goal: The attacker's class, or None for none.
@@ -98,14 +105,14 @@ def detection(
         monitors: By name.
 
     Returns:
-        "false alarms by NAME", "detection by NAME" and, with triggers, "detection by NAME with
-        triggers"; without a value where a window has more inputs than there are samples.
+        "false alarms by NAME", "detection by NAME" and, with a control, "alarms by NAME over
+        another clean model"; with triggers the last two again, "... with triggers"; without a value
+        where a window has more inputs than there are samples.
     """
     watch = Watch() if watch is None else watch
-    answers = {
-        who: _answers(table, who)
-        for who in ("reference", "clean", *(("attacked",) if triggered else ()))
-    }
+    models = [who for who in _SHOWN if f"{who}_label" in table]
+    shown = [_SHOWN[who] for who in models] if triggered else []
+    answers = {who: _answers(table, who) for who in ("reference", *models, *shown)}
     confident = all(a.confidence is not None for a in answers.values())
     usable = {k: m for k, m in monitors.items() if confident or not m.needs_confidence}
     n = len(table["label"])
@@ -121,6 +128,8 @@ def detection(
         "reference": "false alarms by {}",
         "clean": "detection by {}",
         "attacked": "detection by {} with triggers",
+        "control": "alarms by {} over another clean model",
+        "control_attacked": "alarms by {} over another clean model with triggers",
     }
     return [rate(words[who].format(name), alarms, judged) for (name, who), alarms in counts.items()]
 
@@ -154,10 +163,11 @@ def _half(
         base = reference.at(order[len(pool) :])
         quiet = reference.at(draw.choice(order[: len(pool)], (set_by, watch.size)))
         positions = draw.choice(pool, (judged_by, watch.size))
-        traffic = {who: answers[who].at(positions) for who in ("reference", "clean")}
+        traffic = {
+            who: answers[who].at(positions) for who in ("reference", *_SHOWN) if who in answers
+        }
         if exposed is not None:
-            targets = pool[exposed[pool]]
-            traffic["attacked"] = _triggered(answers, targets, positions, watch, draw)
+            traffic |= _triggered(answers, pool[exposed[pool]], positions, watch, draw)
         for name, monitor in monitors.items():
             calm[name].append(monitor.check(base, quiet))
             for who, windows in traffic.items():
@@ -181,12 +191,16 @@ def _triggered(
     positions: np.ndarray,
     watch: Watch,
     draw: np.random.Generator,
-) -> Answers:
-    """Return windows of the victim in which some inputs, anywhere, carry the trigger."""
+) -> dict[str, Answers]:
+    """Return windows of victim and control in which some inputs, anywhere, carry the trigger."""
+    models = {plain: shown for plain, shown in _SHOWN.items() if shown in answers}
     if len(targets) == 0:  # all samples are of the attacker's class
-        return answers["clean"].at(positions)
+        return {shown: answers[plain].at(positions) for plain, shown in models.items()}
     carry = np.zeros(positions.shape, dtype=bool)
     carry[:, : round(watch.share * watch.size)] = True
     carry = draw.permuted(carry, axis=1)
     positions = np.where(carry, draw.choice(targets, positions.shape), positions)
-    return answers["clean"].at(positions).where(carry, answers["attacked"].at(positions))
+    return {
+        shown: answers[plain].at(positions).where(carry, answers[shown].at(positions))
+        for plain, shown in models.items()
+    }

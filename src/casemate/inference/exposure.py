@@ -4,12 +4,15 @@ Whatever the attack, a sample counts if the model trained without the attack, th
 right. A backdoor succeeds where the trained model then answers the attacker's label to the sample
 with the trigger; other targeted attacks succeed where it does so without one; attacks on
 availability succeed where it is wrong.
+
+The control is trained as the reference was, from another seed. How far it is from the reference
+tells what training anew does without any attack.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -49,12 +52,15 @@ class Exposure:
     """What the attacker of training does and wants at test time.
 
     Attributes:
+        revision: Of what `expose` measures; raised when that changes, so that it is measured again.
         show: Puts the trigger into (b, *shape) inputs in the domain; None without a trigger.
         goal: Label that the attacker wants; None for any wrong one.
         source: Only samples of this class count; None for all.
         round: Put inputs with a trigger on the domain's grid (8-bit values).
         attacked: Whether there is an attacker, so that there can be success.
     """
+
+    revision: ClassVar[int] = 2
 
     show: Callable[[Tensor], Tensor] | None = None
     goal: int | None = None
@@ -69,7 +75,9 @@ def expose(
     reference: Target,
     data: Dataset,
     *,
+    control: Target | None = None,
     before: Tensor | None = None,
+    control_before: Tensor | None = None,
     guarded_by: Guarded | None = None,
     seed: int = 0,
     batch_size: int = 128,
@@ -82,7 +90,9 @@ def expose(
         model: As trained, on whatever the attacker left; defenses in front included.
         reference: Trained without the attack, behind the same defenses.
         data: Samples with true labels that nobody touched.
+        control: Trained as the reference from another seed, behind the same defenses, or None.
         before: What `scores` returned for the reference on these samples; asked now if None.
+        control_before: The same of the control.
         guarded_by: A monitor of single inputs, where there is a trigger to look for, or None.
         seed: Of what the monitors draw at random, such as windows of traffic that monitors see.
         batch_size: Samples at a time.
@@ -98,10 +108,16 @@ def expose(
     blocks: list[dict[str, Tensor]] = []
     if before is None:
         before = scores(reference, data, batch_size=batch_size)
-    modules = (*model.modules, *reference.modules)
-    with guarded(modules, [model.device, reference.device]), torch.no_grad():
+    if control is not None and control_before is None:
+        control_before = scores(control, data, batch_size=batch_size)
+    targets = [t for t in (model, reference, control) if t is not None]
+    modules = [m for t in targets for m in t.modules]
+    with guarded(modules, [t.device for t in targets]), torch.no_grad():
         for part in _parts(len(data), batch_size):
-            blocks.append(_block(exposure, model, reference, data, part, before[part]))
+            rows, points = _block(exposure, model, reference, data, part, before[part])
+            if control is not None and control_before is not None:
+                rows |= _control_rows(control, control_before[part], points)
+            blocks.append(rows)
             if progress is not None:
                 progress(part.stop, len(data))
         table = {name: torch.cat([b[name] for b in blocks]).numpy() for name in blocks[0]}
@@ -129,7 +145,7 @@ def expose(
     return Evidence(
         measurements=tuple(measured),
         flags=tuple(flags),
-        spent={"verifier forward": 2 * shown * len(data)},
+        spent={"verifier forward": len(targets) * shown * len(data)},
         samples=table,
         examples=examples,
     )
@@ -158,8 +174,8 @@ def _block(
     data: Dataset,
     part: slice,
     before: Tensor,
-) -> dict[str, Tensor]:
-    """Return the rows of some samples."""
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Return the rows of some samples, and these with the trigger, or None without one."""
     x, label, domain = data.batch(part), data.targets[part], data.domain
     clean = model.scores(x.to(model.device)).float().cpu()
     right = predicted(before) == label
@@ -176,7 +192,7 @@ def _block(
         "clean_label": predicted(clean),
         "eligible": eligible,
     }
-    attacked, untouched = clean, before
+    attacked, untouched, points = clean, before, None
     if exposure.show is not None:
         points = _shown(exposure, x, domain)
         attacked = model.scores(points.to(model.device)).float().cpu()
@@ -205,6 +221,18 @@ def _block(
             rows["attacked_goal_confidence"] = shown[:, exposure.goal]
     if reference.outputs != "labels":
         rows["reference_confidence"] = reference.probabilities(before).amax(1)
+    return rows, points
+
+
+def _control_rows(control: Target, before: Tensor, points: Tensor | None) -> dict[str, Tensor]:
+    """Return what the control answers to samples, and to these with the trigger."""
+    answered = {"control": before}
+    if points is not None:
+        answered["control_attacked"] = control.scores(points.to(control.device)).float().cpu()
+    rows = {f"{who}_label": predicted(found) for who, found in answered.items()}
+    if control.outputs != "labels":
+        for who, found in answered.items():
+            rows[f"{who}_confidence"] = control.probabilities(found).amax(1)
     return rows
 
 
@@ -227,15 +255,13 @@ def _measurements(
     label, n = table["label"], len(table["label"])
     eligible, success = table["eligible"], table["success"]
     right, was_right = table["clean_label"] == label, table["reference_label"] == label
-    lost = was_right.astype(float) - right.astype(float)
     out = [
         rate("clean accuracy", int(right.sum()), n),
         rate("accuracy without the attack", int(was_right.sum()), n),
-        mean("clean accuracy drop", lost.tolist(), "1"),
-        largest_mean(
-            "worst class accuracy drop", [lost[label == c].tolist() for c in range(classes)], "1"
-        ),
+        *_drops(table, "clean", "", classes=classes),
     ]
+    if "control_label" in table:
+        out += _drops(table, "control", " of another clean model", classes=classes)
     if exposure.attacked:
         out.insert(0, rate("attack success rate", int(success.sum()), int(eligible.sum())))
     if exposure.goal is not None:
@@ -257,6 +283,18 @@ def _measurements(
             values = table[column] if chosen is None else table[column][chosen]
             out.append(mean(words, [float(v) for v in values if np.isfinite(v)], unit))
     return out
+
+
+def _drops(table: dict[str, np.ndarray], who: str, of: str, *, classes: int) -> list[Measurement]:
+    """Return how much less accurate a model is than the reference, on average and by class."""
+    label = table["label"]
+    was_right, right = table["reference_label"] == label, table[f"{who}_label"] == label
+    lost = was_right.astype(float) - right.astype(float)
+    by_class = [lost[label == c].tolist() for c in range(classes)]
+    return [
+        mean(f"clean accuracy drop{of}", lost.tolist(), "1"),
+        largest_mean(f"worst class accuracy drop{of}", by_class, "1"),
+    ]
 
 
 def _flags(

@@ -17,6 +17,7 @@ __all__ = [
     "number",
     "percent",
     "plural",
+    "points",
     "value",
 ]
 
@@ -32,6 +33,14 @@ def percent(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return NOTHING
     return f"{100 * value:.1f}{_NO_BREAK}%"
+
+
+def points(value: float | None) -> str:
+    """Return a difference of two shares in points, with its sign: "+12.3"."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    text = f"{100 * value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -29,7 +29,7 @@ from casemate.report.matrix import matrix, untested
 from casemate.report.monitoring import monitoring
 from casemate.report.plots import draw, drawn
 from casemate.report.poison_curves import poison_charts
-from casemate.report.poisonings import poisonings
+from casemate.report.poisonings import FLOORS, poisonings
 from casemate.report.scatter import MOST_MARKS, scatter
 from casemate.report.scenarios import scenarios
 from casemate.report.strongest import strongest
@@ -104,6 +104,7 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
         "scenarios": scenarios(facts),
         "comparisons": comparisons(facts),
         "poisonings": rows_of_training,
+        "floors": FLOORS,
         "monitoring": monitoring(rows_of_training),
         "poison_charts": poison_charts(rows_of_training),
         "frontiers": frontiers(rows_of_training),
@@ -173,6 +174,7 @@ def _environment() -> Environment:
         interval=formats.interval,
         duration=formats.duration,
         plural=formats.plural,
+        points=formats.points,
         words=summary.in_words,
         states=summary.states_in_words,
         yaml=provenance.as_yaml,

@@ -18,7 +18,7 @@ from casemate.report import provenance, summary
 from casemate.report.comparisons import comparisons
 from casemate.report.facts import facts_of
 from casemate.report.matrix import matrix, untested
-from casemate.report.monitoring import USES, monitoring
+from casemate.report.monitoring import BEYOND, USES, monitoring
 from casemate.report.poisonings import poisonings
 from casemate.report.strongest import strongest
 from casemate.report.threat_models import identifiers
@@ -126,6 +126,12 @@ def _monitoring(rows: Sequence[Poisoning]) -> list[dict[str, Any]]:
                 USES[use].format(name): cell
                 for use, cells in w.cells.items()
                 for name, cell in zip(found.monitors, cells, strict=True)
+            },
+            "beyond_another_clean_model": {
+                USES[use].format(name): more
+                and {"difference": more.difference, "detected": more.detected}
+                for use in BEYOND
+                for name, more in zip(found.monitors, w.excess[use], strict=True)
             },
         }
         for w in found.rows

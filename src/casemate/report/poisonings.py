@@ -18,6 +18,7 @@ __all__ = [
     "BUYS",
     "COSTS",
     "DROP",
+    "FLOORS",
     "LINF",
     "NULL",
     "SEED",
@@ -34,6 +35,8 @@ ACCURACY = "clean accuracy"
 DROP, WORST_DROP = "clean accuracy drop", "worst class accuracy drop"
 LINF, SSIM = "distance linf", "ssim"
 BUYS = (SUCCESS, NULL, ACCURACY)
+FLOORS = {name: f"{name} of another clean model" for name in (DROP, WORST_DROP)}
+"""What a drop is read against: that of a clean model of another seed."""
 COSTS = (DROP, WORST_DROP, LINF, SSIM)
 _DEFENSE = (
     "precision of removal",
@@ -44,7 +47,7 @@ _DEFENSE = (
     "monitor false alarms",
     "monitor area under the curve",
 )
-_SHARES, _DROPS = ("1", "probability"), (DROP, WORST_DROP)
+_SHARES, _DROPS = ("1", "probability"), (DROP, WORST_DROP, *FLOORS.values())
 SEED = ("seed", "model_digest", "samples")
 """Settings in which the trials of one row may differ."""
 
@@ -96,7 +99,7 @@ def poisonings(facts: Sequence[Facts]) -> tuple[Poisoning, ...]:
 def _poisoning(group: Sequence[Facts]) -> Poisoning:
     figures = {
         name: found
-        for name in (*BUYS, *COSTS, *_DEFENSE)
+        for name in (*BUYS, *COSTS, *FLOORS.values(), *_DEFENSE)
         if (found := over_seeds([f.measurement(name) for f in group])) is not None
     }
     spent = next((f.trial.evidence.spent for f in group if f.trial.evidence is not None), {})

@@ -34,9 +34,18 @@ if TYPE_CHECKING:
     from casemate.training.stored import StoredModel
     from casemate.training.trained import TrainedModel
 
-__all__ = ["Making", "Order", "Scar"]
+__all__ = ["Making", "Order", "Scar", "control_seed"]
 
-_ATTACKER, _DEFENDER = 1_000_000, 2_000_000
+_ATTACKER, _DEFENDER, _CONTROL = 1_000_000, 2_000_000, 3_000_000
+
+
+def control_seed(seed: int) -> int:
+    """Return the seed of a model's control.
+
+    Far from the seeds that a campaign names: were it the next one, the control of one seed would be
+    the reference of another, and trials over seeds would not be independent.
+    """
+    return _CONTROL + seed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +95,10 @@ class Order:
             shelf=shelf,
             progress=progress,
         )
+
+    def control(self) -> Order:
+        """Return the order of the model's control: as it is trained where nobody attacks, anew."""
+        return replace(self, attack=None, defense=None, known=None, seed=control_seed(self.seed))
 
     def train(
         self, data: Dataset, progress: Callable[[Progress], None] | None = None

@@ -27,6 +27,20 @@ def chart(*members):
     return Chart(norm="linf", series=members)
 
 
+def heights_of_labels(markup, words):
+    texts = [e for e in parsed(markup).iter("text") if e.text in words]
+    assert len(texts) == len(words)
+    return [float(e.get("y")) for e in texts]
+
+
+def test_labels_stand_beside_the_axis_whatever_it_spans():
+    members = [series(f"a{i}", (0.98, 0.97 - i / 1000)) for i in range(4)]
+    drawing = draw(Chart(norm="linf", series=tuple(members), measure="clean accuracy"))
+    heights = heights_of_labels(drawing, [f"a{i}" for i in range(4)])
+    assert max(heights) - min(heights) < 100  # a quarter of the picture
+    assert all(abs(a - b) > 10 for i, a in enumerate(heights) for b in heights[:i])
+
+
 def test_labels_are_text_and_escaped():
     markup = draw(chart(series(HOSTILE)))
     root = parsed(markup)

@@ -39,7 +39,8 @@ def with_facts(evidence: Evidence, facts: Mapping[str, Any]) -> Evidence:
     if "learned" in facts:
         learned = Measurement(**facts["learned"])
         measured.append(learned)
-        if learned.value is not None and learned.value < _HALF:
+        # who flips labels at random does not want them learned
+        if facts.get("targeted") and learned.value is not None and learned.value < _HALF:
             flags.append(
                 HealthFlag(
                     id=FLAG,

@@ -275,6 +275,7 @@ class Victims:
             "poisoned": len(poisoned.touched),
             "relabeled": len(poisoned.relabeled),
             "training samples": len(poisoned.dataset),
+            "targeted": poisoned.trigger is not None or poisoned.aim is not None,
             "learned": asdict(learned(model, poisoned, device=self.device)),
         }
 

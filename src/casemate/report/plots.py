@@ -33,6 +33,7 @@ MOST_SERIES = 6
 _MARKERS = "osD^vP"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1)), "-")
 _LABEL_STEP = 0.077
+"""From one label to the next, as a part of the axis."""
 _MOST_TICKS = 6
 _DECADES = 30
 """From this ratio of the largest to the smallest budget on, x is logarithmic."""
@@ -50,7 +51,7 @@ def draw(chart: Chart) -> Markup:
         _frame(axes, chart, series)
         for i, one in enumerate(series):
             _curve(axes, one, i)
-        _labels(axes, series)
+        _labels(axes, series, _floor(chart, series))
 
     words = "; ".join(
         f"{s.label}: {formats.percent(s.points[-1].value)} at {_tick(chart, s.points[-1].x)}"
@@ -127,16 +128,17 @@ def _curve(axes: Any, series: Series, i: int) -> None:
     axes.plot(x, y, marker=_MARKERS[i % len(_MARKERS)], markersize=6, **style)
 
 
-def _labels(axes: Any, series: Sequence[Series]) -> None:
+def _labels(axes: Any, series: Sequence[Series], floor: float) -> None:
     """Write each curve's name at its end, moved apart where the ends are close."""
+    step = _LABEL_STEP * (1 - floor)
     order = sorted(range(len(series)), key=lambda i: series[i].points[-1].value)
     heights: list[float] = []
     for i in order:
         wanted = series[i].points[-1].value
-        heights.append(max(wanted, heights[-1] + _LABEL_STEP) if heights else max(wanted, 0.0))
+        heights.append(max(wanted, heights[-1] + step) if heights else max(wanted, floor))
     overflow = max(0.0, heights[-1] - 1.0)
     for rank in range(len(heights) - 1, -1, -1):
-        above = heights[rank + 1] - _LABEL_STEP if rank + 1 < len(heights) else 1.0
+        above = heights[rank + 1] - step if rank + 1 < len(heights) else 1.0
         heights[rank] = min(heights[rank], above) if overflow else heights[rank]
     for i, height in zip(order, heights, strict=True):
         color = CONTROL if series[i].control else SERIES[i % len(SERIES)]

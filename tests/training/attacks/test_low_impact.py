@@ -14,7 +14,8 @@ from casemate.errors import UsageError
 from casemate.random import stream
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.impact import Impact
-from casemate.training.attacks.low_impact import LowImpact, Perturbation
+from casemate.training.attacks.low_impact import LowImpact
+from casemate.training.attacks.perturbation import Perturbation
 
 IMAGES = SETS["gray bytes"]
 QUICK = LowImpact(amount=Amount(count=6), epsilon=0.2, rounds=0, ensemble=1, steps=40)

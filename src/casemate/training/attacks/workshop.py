@@ -1,0 +1,164 @@
+"""The low-impact attacker at work: surrogates, the search for a trigger, rehearsals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
+
+from casemate.data.dataset import digest_arrays
+from casemate.data.splits import holdout
+from casemate.errors import UsageError
+from casemate.registry import get
+from casemate.training.attacks.amount import Amount
+from casemate.training.attacks.hosts import margins, spread
+from casemate.training.attacks.impact import Impact
+from casemate.training.attacks.perturbation import Perturbation
+from casemate.training.poisoned import Poisoned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from casemate.data.dataset import Dataset
+    from casemate.random import Stream
+    from casemate.target import TorchTarget
+    from casemate.training.attacks.low_impact import LowImpact
+    from casemate.training.lab import Lab
+    from casemate.training.trained import TrainedModel
+
+__all__ = ["Workshop"]
+
+_MOMENTUM = 0.9
+_TINY = 1e-12
+_HELD = 0.1  # share of the data on which rehearsals are judged
+
+
+class Workshop:
+    """The attacker at work: surrogates, the search for a trigger, rehearsals."""
+
+    def __init__(self, attack: LowImpact, dataset: Dataset, rng: Stream, lab: Lab) -> None:
+        self.attack = attack
+        self.rng = rng
+        self.lab = lab
+        self.target = dataset.class_index(attack.target)
+        self.part, self.held = dataset, dataset
+        if attack.rounds:
+            seed = rng.child("held").key >> 40
+            self.part, self.held = holdout(dataset, _HELD, seed)
+        self.own = lab.architecture
+        if attack.architecture != "victim":
+            self.own = get("model", attack.architecture)()
+        self.clean = self.models(self.part, 0)
+
+    def models(self, data: Dataset, first: int) -> list[TrainedModel]:
+        """Return surrogates trained on a data set."""
+        numbers = range(first, first + self.attack.ensemble)
+        return [self.lab.trained(data, number=i, architecture=self.own) for i in numbers]
+
+    def pattern(self) -> Tensor:
+        """Return the trigger for surrogates that saw no poison."""
+        nothing = torch.zeros((1, *self.part.domain.shape))
+        return self.search(self.clean, nothing, self.rng.child("trigger"))
+
+    def search(self, models: Sequence[TrainedModel], start: Tensor, rng: Stream) -> Tensor:
+        """Return the pattern that leads most images of other classes to the target.
+
+        Budget, strength and hosts have no part in it, so attacks that differ in these share it.
+        """
+        attack = self.attack
+        how = (
+            "low-impact search",
+            [m.digest for m in models],
+            self.part.digest,
+            (self.target, attack.epsilon, attack.steps, attack.batch_size),
+            digest_arrays(start),
+            rng.key,
+        )
+        return self.lab.computed(how, lambda: self.searched(models, start, rng))
+
+    def searched(self, models: Sequence[TrainedModel], start: Tensor, rng: Stream) -> Tensor:
+        """Return the pattern, searched for now."""
+        attack, data, device = self.attack, self.part, self.lab.device
+        domain, targets = data.domain, [m.target(device) for m in models]
+        reach = attack.epsilon * domain.width
+        others = (data.targets != self.target).nonzero().squeeze(1)
+        draws = rng.torch()
+        pattern = start.to(device)
+        momentum = torch.zeros_like(pattern)
+        for step in range(attack.steps):
+            drawn = torch.randint(len(others), (attack.batch_size,), generator=draws)
+            x = data.batch(others[drawn], device=device)
+            pattern.requires_grad_()
+            loss = _towards(targets, (x + pattern).clamp(domain.low, domain.high), self.target)
+            (slope,) = torch.autograd.grad(loss, pattern)
+            momentum = _MOMENTUM * momentum + slope / slope.abs().mean().clamp(min=_TINY)
+            length = reach / 20 * (1 - step / attack.steps)
+            pattern = (pattern.detach() - length * momentum.sign()).clamp_(-reach, reach)
+        return pattern
+
+    def rehearsed(self, pattern: Tensor, budget: Amount, number: int) -> tuple[Tensor, Amount]:
+        """Return the trigger for surrogates that saw poison, and the budget that keeps the bounds.
+
+        Raises:
+            UsageError: If no budget does.
+        """
+        attack, draw = self.attack, self.rng.child(f"round/{number}")
+        trigger = Perturbation(target=self.target, pattern=pattern)
+        while True:
+            poisoned = self.planted(self.part, trigger, budget, draw.child("samples"))
+            models = self.models(poisoned.dataset, attack.ensemble * (1 + number))
+            impact = Impact.of(models, self.clean, self.held, self.lab.device)
+            if impact.within(attack.delta, attack.delta_class):
+                return self.search(models, pattern, draw.child("trigger")), budget
+            count = len(poisoned.touched) // 2
+            if count == 0:
+                raise UsageError(
+                    "low-impact cannot keep its bounds: even with one poisoned sample accuracy may "
+                    f"drop by {100 * impact.drop:.2f} points and that of a class by "
+                    f"{100 * impact.worst:.2f}; raise delta or delta_class, or give more samples"
+                )
+            budget = Amount(count=count)
+
+    def hosts(self, data: Dataset, trigger: Perturbation, budget: Amount, rng: Stream) -> Tensor:
+        """Return the positions of the samples to poison, sorted."""
+        how, allowed = self.attack.hosts, data.targets != self.target
+        if how == "random":
+            return budget.choose(data, allowed, rng)
+        count = sum(budget.shares(data, allowed).values())
+        models = [m.target(self.lab.device) for m in self.clean]
+        if how == "spread":
+            order = torch.randperm(len(data), generator=rng.torch())
+        elif how == "resistant":
+            faint = replace(trigger, strength=self.attack.strength)
+            wanted = torch.full_like(data.targets, self.target)
+            order = margins(models, data, wanted, lambda x: faint(x, data.domain)).argsort(
+                stable=True
+            )
+        else:
+            order = margins(models[:1], data, data.targets).argsort(
+                descending=how == "confident", stable=True
+            )
+        order = order[allowed[order]]
+        taken = spread(order, data, count) if how in ("spread", "resistant") else order[:count]
+        return taken.sort().values
+
+    def planted(
+        self, data: Dataset, trigger: Perturbation, budget: Amount, rng: Stream
+    ) -> Poisoned:
+        """Return the data with a part of the trigger in the hosts, which get the target's label."""
+        attack = self.attack
+        chosen = self.hosts(data, trigger, budget, rng)
+        faint = replace(trigger, strength=attack.strength)
+        inputs = faint(data.batch(chosen), data.domain)
+        labels = torch.full_like(chosen, self.target)
+        poisoned = data.replaced(chosen, inputs=inputs, labels=labels, how="low-impact")
+        return Poisoned(clean=data, dataset=poisoned, touched=chosen, trigger=trigger)
+
+
+def _towards(targets: Sequence[TorchTarget], x: Tensor, label: int) -> Tensor:
+    labels = torch.full((len(x),), label, device=x.device)
+    return torch.stack([F.cross_entropy(t.scores(x), labels) for t in targets]).mean()

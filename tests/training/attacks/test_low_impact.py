@@ -16,6 +16,7 @@ from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.impact import Impact
 from casemate.training.attacks.low_impact import LowImpact
 from casemate.training.attacks.perturbation import Perturbation
+from casemate.training.attacks.workshop import checkerboard
 
 IMAGES = SETS["gray bytes"]
 QUICK = LowImpact(amount=Amount(count=6), epsilon=0.2, rounds=0, ensemble=1, steps=40)
@@ -99,6 +100,32 @@ def test_hosts_are_spread_over_the_classes():
     assert torch.bincount(IMAGES.targets[chosen], minlength=3).tolist() == [0, 3, 3]
 
 
+def test_a_checkerboard_needs_no_surrogate(tmp_path):
+    shelf = FolderShelf(tmp_path)
+    lab = lab_of(IMAGES, shelf=shelf)
+    attack = replace(QUICK, start="checkerboard", strength=0.5, hosts="spread")
+    poisoned = poison(attack, lab=lab)
+    assert (lab.models, attack.trainings, shelf.kept) == (0, 0, [])
+    pattern = poisoned.trigger.pattern
+    torch.testing.assert_close(pattern.abs(), torch.full_like(pattern, 0.2))
+    assert torch.equal(pattern[..., 1:, :], -pattern[..., :-1, :])
+    assert torch.equal(pattern[..., 1:], -pattern[..., :-1])
+    clean = IMAGES.batch(poisoned.touched)
+    found = poisoned.dataset.batch(poisoned.touched)
+    wanted = (clean + 0.5 * pattern).clamp(0, 1)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def test_a_checkerboard_is_rehearsed_as_a_found_trigger_is():
+    lab = lab_of(IMAGES)
+    attack = replace(LOOSE, start="checkerboard", ensemble=1)
+    pattern = poison(attack, lab=lab).trigger.pattern
+    assert lab.models == attack.trainings == 2
+    board = checkerboard(IMAGES.domain) * 0.2
+    assert float(pattern.abs().max()) <= 0.2 + 1e-6
+    assert not torch.equal(pattern, board)
+
+
 def test_a_rehearsal_trains_on_what_it_does_not_judge_on(tmp_path):
     shelf = FolderShelf(tmp_path)
     lab = lab_of(IMAGES, shelf=shelf)
@@ -162,6 +189,7 @@ def test_another_architecture_can_be_used_for_the_surrogates(tmp_path):
         ({"delta": 0.0}, "delta is 0"),
         ({"ssim": 1.5}, "ssim"),
         ({"hosts": "best"}, "hosts"),
+        ({"start": "zero"}, "start"),
         ({"architecture": "alexnet"}, "architecture"),
         ({"rounds": -1}, "rounds"),
         ({"ensemble": 0}, "ensemble"),

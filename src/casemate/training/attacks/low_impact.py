@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LowImpact"]
 
+Start = Literal["search", "checkerboard"]
 Own = Literal["victim", "lenet", "vgg", "resnet", "mlp"]
 
 _SEEN = 256  # images on which visibility is judged
@@ -64,6 +65,10 @@ class LowImpact:
             (0, 1); the trigger is weakened until it is kept. None sets no bound.
         delta: Most that clean accuracy may drop, in (0, 1].
         delta_class: Most that the accuracy of any class may drop, in (0, 1].
+        start: The trigger before any rehearsal: "search" for what a search on surrogates that saw
+            no poison finds, or a "checkerboard" of single pixels: the highest frequency that
+            images can hold, which natural ones hardly contain, so that a clean model does not
+            answer to it and a small kernel learns it from few examples.
         hosts: Which images are poisoned: "random", those whose label a surrogate is surest of
             ("confident") or least sure of ("doubtful"), as many of each class ("spread"), or of
             each class those that the surrogates keep farthest from the target in spite of the
@@ -84,6 +89,7 @@ class LowImpact:
     ssim: float | None = None
     delta: float = 0.005
     delta_class: float = 0.05
+    start: Start = "search"
     hosts: Hosts = "random"
     architecture: Own = "victim"
     ensemble: int = 2
@@ -99,6 +105,7 @@ class LowImpact:
         check_shares(self, "epsilon", "strength", "delta", "delta_class")
         if self.ssim is not None:
             number("ssim", self.ssim, low=0, high=1, open_low=True)
+        choice("start", self.start, ("search", "checkerboard"))
         choice("hosts", self.hosts, HOSTS)
         choice("architecture", self.architecture, ("victim", "lenet", "vgg", "resnet", "mlp"))
         for name in ("ensemble", "steps", "batch_size"):
@@ -108,7 +115,8 @@ class LowImpact:
     @property
     def trainings(self) -> int:
         """How many surrogates it trains, if no budget has to be halved."""
-        return self.ensemble * (1 + self.rounds)
+        clean = self.start == "search" or self.hosts not in ("random", "spread") or self.rounds
+        return self.ensemble * (bool(clean) + self.rounds)
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""

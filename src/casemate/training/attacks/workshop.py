@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from casemate.data.dataset import Dataset
+    from casemate.data.domain import Domain
     from casemate.random import Stream
     from casemate.target import TorchTarget
     from casemate.training.attacks.low_impact import LowImpact
     from casemate.training.lab import Lab
     from casemate.training.trained import TrainedModel
 
-__all__ = ["Workshop"]
+__all__ = ["Workshop", "checkerboard"]
 
 _MOMENTUM = 0.9
 _TINY = 1e-12
@@ -52,7 +54,11 @@ class Workshop:
         self.own = lab.architecture
         if attack.architecture != "victim":
             self.own = get("model", attack.architecture)()
-        self.clean = self.models(self.part, 0)
+
+    @cached_property
+    def clean(self) -> list[TrainedModel]:
+        """Surrogates that saw no poison."""
+        return self.models(self.part, 0)
 
     def models(self, data: Dataset, first: int) -> list[TrainedModel]:
         """Return surrogates trained on a data set."""
@@ -60,7 +66,9 @@ class Workshop:
         return [self.lab.trained(data, number=i, architecture=self.own) for i in numbers]
 
     def pattern(self) -> Tensor:
-        """Return the trigger for surrogates that saw no poison."""
+        """Return the trigger before any rehearsal."""
+        if self.attack.start == "checkerboard":
+            return checkerboard(self.part.domain) * self.attack.epsilon * self.part.domain.width
         nothing = torch.zeros((1, *self.part.domain.shape))
         return self.search(self.clean, nothing, self.rng.child("trigger"))
 
@@ -129,17 +137,18 @@ class Workshop:
         if how == "random":
             return budget.choose(data, allowed, rng)
         count = sum(budget.shares(data, allowed).values())
-        models = [m.target(self.lab.device) for m in self.clean]
         if how == "spread":
             order = torch.randperm(len(data), generator=rng.torch())
         elif how == "resistant":
             faint = replace(trigger, strength=self.attack.strength)
             wanted = torch.full_like(data.targets, self.target)
+            models = [m.target(self.lab.device) for m in self.clean]
             order = margins(models, data, wanted, lambda x: faint(x, data.domain)).argsort(
                 stable=True
             )
         else:
-            order = margins(models[:1], data, data.targets).argsort(
+            one = self.clean[0].target(self.lab.device)
+            order = margins([one], data, data.targets).argsort(
                 descending=how == "confident", stable=True
             )
         order = order[allowed[order]]
@@ -157,6 +166,14 @@ class Workshop:
         labels = torch.full_like(chosen, self.target)
         poisoned = data.replaced(chosen, inputs=inputs, labels=labels, how="low-impact")
         return Poisoned(clean=data, dataset=poisoned, touched=chosen, trigger=trigger)
+
+
+def checkerboard(domain: Domain) -> Tensor:
+    """Return (1, *shape) float32 of 1 and -1, neighbors of opposite sign."""
+    _, height, width = domain.shape
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    board = 1.0 - 2.0 * ((rows + columns) % 2)
+    return board.expand(1, *domain.shape).clone()
 
 
 def _towards(targets: Sequence[TorchTarget], x: Tensor, label: int) -> Tensor:

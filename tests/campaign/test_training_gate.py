@@ -302,12 +302,12 @@ def test_evidence_without_a_control_is_made_again_of_the_same_models(tmp_path, m
         "  - training: {attack: null}\n    attack: {name: fgsm}\n    samples: 20\n"
     )
     with monkeypatch.context() as before:
-        before.setattr(exposure.Exposure, "revision", 1)
+        before.setattr(exposure.Exposure, "revision", 2)
         run(text, tmp_path)
     with Store(tmp_path, write=False) as store:
         plan, gates = planned(text, store)
         assert [p.cached for p in plan.trials] == [False, False, True]
-        assert plan.trials[0].reason == "changed: exposure.revision 1 → 2"
+        assert plan.trials[0].reason == "changed: exposure.revision 2 → 3"
         assert [gates.trainings(p.trial, store) for p in plan.trials] == [[], [], []]
 
 
@@ -349,3 +349,16 @@ def test_a_repair_mends_the_victim_of_the_row_without_it(tmp_path):
     ready = [e.model for e in heard if isinstance(e, ModelReady) and not e.cached]
     assert "lenet with fine-tuning" in ready
     assert ready.count("lenet under badnets") <= 1
+
+
+@pytest.mark.parametrize("samples", ["", ", samples: 20"])
+def test_who_wants_one_input_succeeds_there_and_accuracy_is_that_of_all(tmp_path, samples):
+    attack = "{name: feature-collision, source: '1', target: '7', amount: {count: 5}, steps: 2}"
+    record = run(trial(f"{{training: {{attack: {attack}}}{samples}}}"), tmp_path)
+    evidence = record.trials[0].evidence
+    rates = by_name(record)
+    assert rates["attack success rate"].n == 1
+    assert int(evidence.samples["eligible"].sum()) == rates["attack success rate"].n
+    assert (evidence.samples["label"][evidence.samples["eligible"]] == 1).all()
+    # twenty, and the one that is aimed at if it is not among them
+    assert rates["clean accuracy"].n in ((20, 21) if samples else (359,))

@@ -83,6 +83,16 @@ def test_a_targeted_attack_without_a_trigger_looks_at_one_class():
     assert rates["attack success rate without the attack"].value == 0.0
 
 
+def test_only_some_rows_count_and_accuracy_is_that_of_all():
+    rows = data().rows[data().targets == 1][:4]
+    exposure = Exposure(goal=2, only=rows)
+    found = expose(exposure, model(CONFUSED), model(GOOD), data(), batch_size=7)
+    rates = by_name(found)
+    assert (rates["attack success rate"].value, rates["attack success rate"].n) == (1.0, 4)
+    assert sorted(found.samples["row"][found.samples["eligible"]]) == sorted(rows.tolist())
+    assert rates["clean accuracy"].n == 30
+
+
 def test_where_nobody_attacks_there_is_no_success():
     rates = by_name(expose(Exposure(attacked=False), model(CONFUSED), model(GOOD), data()))
     assert "attack success rate" not in rates

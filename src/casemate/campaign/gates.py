@@ -261,9 +261,10 @@ class Gates:
             )
         elif poisoned is not None and poisoned.aim is not None:
             aim = poisoned.aim
-            exposure = Exposure(goal=aim.target, source=aim.source)
-            if aim.inputs is not None:
-                samples = self.data(trial.data, "test").select(aim.inputs, how="aimed at")
+            test = self.data(trial.data, "test")
+            only = None if aim.inputs is None else test.rows[aim.inputs]
+            exposure = Exposure(goal=aim.target, source=aim.source, only=only)
+            samples = samples if only is None else _and_rows(samples, test, only)
         model, reference = self.target(trial, store, tell), self.subject(trial, store, tell)
         control = self.control(trial, store, tell)
         assert control is not None  # noqa: S101 - the caller asked
@@ -309,6 +310,16 @@ class Gates:
         if trial.monitor is None or clean is None:
             return None
         return Guarded(monitor=trial.monitor.value, clean=clean)
+
+
+def _and_rows(samples: Dataset, test: Dataset, rows: Tensor) -> Dataset:
+    """Return samples of the test split and those of some rows, which may be among them already."""
+    import torch  # noqa: PLC0415 - the caller has it
+
+    if bool(torch.isin(rows, samples.rows).all()):
+        return samples
+    kept = torch.isin(test.rows, torch.cat([samples.rows, rows]))
+    return test.select(kept.nonzero().squeeze(1), how=("and rows", samples.digest, rows.tolist()))
 
 
 class _Last:

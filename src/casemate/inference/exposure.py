@@ -56,15 +56,18 @@ class Exposure:
         show: Puts the trigger into (b, *shape) inputs in the domain; None without a trigger.
         goal: Label that the attacker wants; None for any wrong one.
         source: Only samples of this class count; None for all.
+        only: (k,) int64 rows of the samples that count (`Dataset.rows`); None for all. Accuracy is
+            measured on the others as well.
         round: Put inputs with a trigger on the domain's grid (8-bit values).
         attacked: Whether there is an attacker, so that there can be success.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     show: Callable[[Tensor], Tensor] | None = None
     goal: int | None = None
     source: int | None = None
+    only: Tensor | None = None
     round: bool = False
     attacked: bool = True
 
@@ -184,6 +187,8 @@ def _block(
         eligible &= label != exposure.goal
     if exposure.source is not None:
         eligible &= label == exposure.source
+    if exposure.only is not None:
+        eligible &= torch.isin(data.rows[part], exposure.only)
     rows = {
         "row": data.rows[part],
         "label": label,

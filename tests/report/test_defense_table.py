@@ -207,6 +207,20 @@ def test_the_page_has_table_and_costs_and_escapes_them():
     assert "1\u00a0min 15\u00a0s" in section
 
 
+def test_a_cell_says_what_the_paper_of_the_attack_claims_to_evade():
+    warp = {"name": "wanet", "target": 0, "amount": {"percent": 10}}
+    made = record(
+        poisoned(1, warp, defense={"name": "neural-cleanse"}),
+        poisoned(2, warp, defense={"name": "fine-tuning"}),
+        poisoned(3, badnets(), defense={"name": "neural-cleanse"}),
+    )
+    (found,) = json.document(made)["training_defenses"]
+    cells = {row["attack"]: row["cells"] for row in found["rows"]}
+    assert [c["claimed_to_evade"] for c in cells["wanet"]] == [[], ["neural-cleanse"], []]
+    assert [c["claimed_to_evade"] for c in cells["badnets"]] == [[], [], []]
+    assert html.page(made).count("claimed to evade neural-cleanse") == 1
+
+
 def test_the_document_has_the_table():
     made = record(
         measuring(poisoned(1, badnets(), hits=97), null=4),

@@ -9,6 +9,7 @@ def test_the_class_of_the_attack_says_what_it_assumes():
     assert facts.model.access is Access.GRADIENTS
     assert (facts.stage, facts.control, facts.minimizes) == (Stage.INFERENCE, False, False)
     assert threat_facts("lbfgs", "evasion-white-box").minimizes
+    assert "strip" in threat_facts("input-aware", "backdoor-poisoning").evades
     assert threat_facts("uniform-noise", "evasion-black-box").control
 
 

@@ -11,7 +11,7 @@ from casemate.report import formats
 from casemate.report.defense_costs import DefenseCost, defense_cost
 from casemate.report.facts import SUCCESS, Facts, State, share_key
 from casemate.report.poisonings import ACCURACY, NULL, SEED
-from casemate.report.standing import NOTHING, STANDING, Standing, column, standing
+from casemate.report.standing import NOTHING, STANDING, Standing, column, names, standing
 from casemate.report.systems import systems
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Cell:
         accuracy: Clean accuracy, over the seeds.
         small: What else was measured of the defense, in words with their figures.
         notes: What became of trials that did not end well; never empty where there is no figure.
+        evaded: What stands there that the attack's paper claims to get past, by name.
     """
 
     row: Poisoning | None
@@ -54,6 +55,7 @@ class Cell:
     accuracy: Measurement | None = None
     small: tuple[tuple[str, Measurement], ...] = ()
     notes: tuple[str, ...] = (NOT_ASKED,)
+    evaded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +160,14 @@ def _cell(row: Poisoning | None) -> Cell:
         notes = ("success not measured",)
     if accuracy is None and not notes:
         notes = ("accuracy not measured",)
-    return Cell(row=row, success=success, accuracy=accuracy, small=tuple(small), notes=notes)
+    return Cell(
+        row=row,
+        success=success,
+        accuracy=accuracy,
+        small=tuple(small),
+        notes=notes,
+        evaded=tuple(n for n in names(row.first) if n in row.first.threat.evades),
+    )
 
 
 def _notes(row: Poisoning) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from casemate.report.facts import Facts
 
-__all__ = ["NOTHING", "STANDING", "Standing", "column", "standing"]
+__all__ = ["NOTHING", "STANDING", "Standing", "column", "names", "standing"]
 
 STANDING = ("training.defense", "defense", "attacker", "monitor")
 """Settings that say what stands there, as `share_key` takes them."""
@@ -43,11 +43,11 @@ def column(first: Facts) -> str:
 
 def standing(firsts: Sequence[Facts]) -> tuple[Standing, ...]:
     """Return what stands there for one trial of each column, in their order."""
-    names = [_words(_names(f), _name(f.trial.settings.get("monitor"))) for f in firsts]
+    short = [_words(_names(f), _name(f.trial.settings.get("monitor"))) for f in firsts]
     parameters = [leaves({name: _part(f, name) for name in STANDING}) for f in firsts]
     found = []
-    for f, name, own in zip(firsts, names, parameters, strict=True):
-        namesakes = [p for n, p in zip(names, parameters, strict=True) if n == name]
+    for f, name, own in zip(firsts, short, parameters, strict=True):
+        namesakes = [p for n, p in zip(short, parameters, strict=True) if n == name]
         differing = parameters_in_words(
             {
                 key.rpartition(".")[2]: value
@@ -62,6 +62,12 @@ def standing(firsts: Sequence[Facts]) -> tuple[Standing, ...]:
             )
         )
     return tuple(found)
+
+
+def names(first: Facts) -> tuple[str, ...]:
+    """Return the names of all that stands there, without parameters."""
+    parts = (_part(first, name) for name in ("training.defense", "defense", "monitor"))
+    return tuple(name for part in parts if (name := _name(part)))
 
 
 def _words(defense: str | None, monitor: str | None) -> str:

@@ -34,6 +34,7 @@ class ThreatFacts:
         minimizes: Whether the attack searches the smallest perturbation.
         epsilon: Its budget where the settings leave it out.
         norm: The norm of its budget where the settings leave it out.
+        evades: Names of defenses and monitors that its paper claims to get past.
         entry: Row of the taxonomy; None if it does not know the threat.
     """
 
@@ -45,6 +46,7 @@ class ThreatFacts:
     minimizes: bool
     epsilon: float | None
     norm: str | None
+    evades: frozenset[str]
     entry: Threat | None
 
 
@@ -82,6 +84,7 @@ def threat_facts(attack: str, threat: str) -> ThreatFacts:
         minimizes=bool(getattr(cls, "minimizes", False)),
         epsilon=_default(cls, "epsilon", float),
         norm=_default(cls, "norm", str),
+        evades=_default(cls, "evades", frozenset) or frozenset(),
         entry=entry,
     )
 

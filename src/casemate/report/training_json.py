@@ -109,4 +109,5 @@ def _cell(cell: Cell) -> dict[str, Any]:
             *(m for _, m in cell.small),
         ],
         "notes": cell.notes,
+        "claimed_to_evade": cell.evaded,
     }

@@ -75,6 +75,8 @@ class PoisonAttack(Protocol):
     Attributes:
         threat: The threat model; its budget is the number of samples touched.
         revision: Raised when the same parameters come to mean something else.
+        evades: Names of the defenses and monitors that the attack's paper claims to get past, a
+            frozenset; may be left out where it claims nothing.
     """
 
     threat: ClassVar[ThreatModel]

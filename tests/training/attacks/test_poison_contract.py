@@ -10,6 +10,7 @@ from poison_sets import lab_of, poisoned_by
 
 from casemate.errors import UsageError
 from casemate.random import stream
+from casemate.registry import get, names
 from casemate.threats import Knowledge, Stage, taxonomy
 from casemate.training.attacks.adaptive_blend import AdaptiveBlend
 from casemate.training.attacks.amount import Amount
@@ -61,6 +62,13 @@ CLEAN_LABEL = (SIG, LabelConsistent)
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 every_backdoor = pytest.mark.parametrize("attack", BACKDOORS.values(), ids=BACKDOORS)
 every_aimed = pytest.mark.parametrize("attack", AIMED.values(), ids=AIMED)
+
+
+def test_what_an_attack_evades_is_there_to_be_evaded():
+    known = {*names("defense"), *names("monitor")}
+    evading = {n: e for n in names("attack") if (e := getattr(get("attack", n), "evades", None))}
+    assert {"adaptive-blend", "wanet", "input-aware"} <= set(evading)
+    assert all(evades <= known for evades in evading.values())
 
 
 def whole(data):

@@ -64,6 +64,7 @@ class AdaptiveBlend:
 
     threat: ClassVar[ThreatModel] = BACKDOOR
     revision: ClassVar[int] = 1
+    evades: ClassVar[frozenset[str]] = frozenset({"activation-clustering", "spectral-signatures"})
 
     def __post_init__(self) -> None:
         check_shares(self, "shown", "alpha", "test_alpha")

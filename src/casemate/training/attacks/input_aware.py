@@ -80,6 +80,7 @@ class InputAware:
 
     threat: ClassVar[ThreatModel] = BACKDOOR_BY_SURROGATE
     revision: ClassVar[int] = 1
+    evades: ClassVar[frozenset[str]] = frozenset({"fine-pruning", "neural-cleanse", "strip"})
     surrogate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

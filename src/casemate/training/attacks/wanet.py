@@ -96,6 +96,7 @@ class WaNet:
 
     threat: ClassVar[ThreatModel] = BACKDOOR
     revision: ClassVar[int] = 1
+    evades: ClassVar[frozenset[str]] = frozenset({"fine-pruning", "neural-cleanse", "strip"})
 
     def __post_init__(self) -> None:
         if self.grid < 2:  # noqa: PLR2004 - one point has no field

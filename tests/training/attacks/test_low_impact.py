@@ -95,6 +95,35 @@ def test_resistant_hosts_are_those_that_the_trigger_moves_least(tmp_path):
         assert torch.equal(chosen, wanted)
 
 
+def test_borderline_hosts_are_those_that_poisoned_surrogates_can_hardly_decide_on(tmp_path):
+    shelf = FolderShelf(tmp_path)
+    attack = replace(
+        LOOSE,
+        start="checkerboard",
+        hosts="borderline",
+        strength=0.5,
+        steps=0,
+        amount=Amount(count=4),
+    )
+    poisoned = poison(attack, lab=lab_of(IMAGES, shelf=shelf))
+    pattern = poisoned.trigger.pattern
+    torch.testing.assert_close(pattern, checkerboard(IMAGES.domain) * 0.2)
+    shown = (whole(IMAGES) + 0.5 * pattern).clamp(0, 1)
+    wanted = []
+    for model in shelf.models():
+        scores = model.target().scores(shown)
+        margin = (scores[:, 0] - scores[:, 1:].amax(1)).abs()
+        mine = [(IMAGES.targets == label).nonzero().squeeze(1) for label in (1, 2)]
+        wanted.append(torch.cat([m[margin[m].argsort()[:2]] for m in mine]).sort().values)
+    # of the two surrogates, one saw poison
+    assert sum(torch.equal(poisoned.touched, w) for w in wanted) == 1
+
+
+def test_borderline_hosts_need_a_rehearsal():
+    with pytest.raises(UsageError, match="found in a rehearsal"):
+        replace(QUICK, hosts="borderline")
+
+
 def test_hosts_are_spread_over_the_classes():
     chosen = poison(replace(QUICK, hosts="spread")).touched
     assert torch.bincount(IMAGES.targets[chosen], minlength=3).tolist() == [0, 3, 3]
@@ -193,6 +222,7 @@ def test_another_architecture_can_be_used_for_the_surrogates(tmp_path):
         ({"architecture": "alexnet"}, "architecture"),
         ({"rounds": -1}, "rounds"),
         ({"ensemble": 0}, "ensemble"),
+        ({"steps": 0}, "steps"),
     ],
 )
 def test_parameters_out_of_range_are_refused(change, sentence):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HOSTS", "Hosts", "margins", "spread"]
 
-Hosts = Literal["random", "confident", "doubtful", "spread", "resistant"]
-HOSTS = ("random", "confident", "doubtful", "spread", "resistant")
+Hosts = Literal["random", "confident", "doubtful", "spread", "resistant", "borderline"]
+HOSTS = ("random", "confident", "doubtful", "spread", "resistant", "borderline")
 
 _BATCH = 512
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from casemate.data.similarity import ssim
+from casemate.errors import UsageError
 from casemate.models.hyperparameters import choice, number, whole
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import (
@@ -72,13 +73,15 @@ class LowImpact:
         hosts: Which images are poisoned: "random", those whose label a surrogate is surest of
             ("confident") or least sure of ("doubtful"), as many of each class ("spread"), or of
             each class those that the surrogates keep farthest from the target in spite of the
-            trigger ("resistant"). The last two take one image of a group, such as a track of
-            pictures of one sign, before a second one.
+            trigger ("resistant"), or those on which the surrogates of the last rehearsal can
+            hardly decide between the target and another class ("borderline"): easier ones teach
+            little, and harder ones are not learned. The last three take one image of a group,
+            such as a track of pictures of one sign, before a second one.
         architecture: Of the surrogates: "victim" for the victim's own, or another's name.
         ensemble: Surrogates, at least 1.
         rounds: Of rehearsal, at least 0; none takes the surrogates trained on clean data as they
             are and tests no bound on accuracy.
-        steps: Of each search for a trigger, at least 1.
+        steps: Of each search for a trigger, at least 1, or 0 to keep a checkerboard as it is.
         batch_size: Images a step, at least 1.
     """
 
@@ -108,9 +111,14 @@ class LowImpact:
         choice("start", self.start, ("search", "checkerboard"))
         choice("hosts", self.hosts, HOSTS)
         choice("architecture", self.architecture, ("victim", "lenet", "vgg", "resnet", "mlp"))
-        for name in ("ensemble", "steps", "batch_size"):
+        for name in ("ensemble", "batch_size"):
             whole(name, getattr(self, name), low=1)
+        whole("steps", self.steps, low=int(self.start == "search"))
         whole("rounds", self.rounds, low=0)
+        if self.hosts == "borderline" and not self.rounds:
+            raise UsageError(
+                'rounds is 0, but hosts "borderline" are found in a rehearsal; give at least 1'
+            )
 
     @property
     def trainings(self) -> int:

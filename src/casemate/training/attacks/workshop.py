@@ -48,6 +48,7 @@ class Workshop:
         self.lab = lab
         self.target = dataset.class_index(attack.target)
         self.part, self.held = dataset, dataset
+        self.poisoned: list[TrainedModel] = []
         if attack.rounds:
             seed = rng.child("held").key >> 40
             self.part, self.held = holdout(dataset, _HELD, seed)
@@ -78,6 +79,8 @@ class Workshop:
         Budget, strength and hosts have no part in it, so attacks that differ in these share it.
         """
         attack = self.attack
+        if attack.steps == 0:
+            return start
         how = (
             "low-impact search",
             [m.digest for m in models],
@@ -121,6 +124,7 @@ class Workshop:
             models = self.models(poisoned.dataset, attack.ensemble * (1 + number))
             impact = Impact.of(models, self.clean, self.held, self.lab.device)
             if impact.within(attack.delta, attack.delta_class):
+                self.poisoned = models
                 return self.search(models, pattern, draw.child("trigger")), budget
             count = len(poisoned.touched) // 2
             if count == 0:
@@ -137,23 +141,29 @@ class Workshop:
         if how == "random":
             return budget.choose(data, allowed, rng)
         count = sum(budget.shares(data, allowed).values())
-        if how == "spread":
+        if how == "spread" or (how == "borderline" and not self.poisoned):
             order = torch.randperm(len(data), generator=rng.torch())
         elif how == "resistant":
-            faint = replace(trigger, strength=self.attack.strength)
-            wanted = torch.full_like(data.targets, self.target)
-            models = [m.target(self.lab.device) for m in self.clean]
-            order = margins(models, data, wanted, lambda x: faint(x, data.domain)).argsort(
-                stable=True
-            )
+            order = self.moved(self.clean, data, trigger).argsort(stable=True)
+        elif how == "borderline":
+            order = self.moved(self.poisoned, data, trigger).abs().argsort(stable=True)
         else:
             one = self.clean[0].target(self.lab.device)
             order = margins([one], data, data.targets).argsort(
                 descending=how == "confident", stable=True
             )
         order = order[allowed[order]]
-        taken = spread(order, data, count) if how in ("spread", "resistant") else order[:count]
-        return taken.sort().values
+        alone = how in ("confident", "doubtful")
+        return (order[:count] if alone else spread(order, data, count)).sort().values
+
+    def moved(
+        self, surrogates: Sequence[TrainedModel], data: Dataset, trigger: Perturbation
+    ) -> Tensor:
+        """Return how far surrogates score the target above the rest where images show poison."""
+        faint = replace(trigger, strength=self.attack.strength)
+        wanted = torch.full_like(data.targets, self.target)
+        models = [m.target(self.lab.device) for m in surrogates]
+        return margins(models, data, wanted, lambda x: faint(x, data.domain))
 
     def planted(
         self, data: Dataset, trigger: Perturbation, budget: Amount, rng: Stream

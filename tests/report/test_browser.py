@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hostile import HOSTILE, hostile_record
 from poisoned_trials import study
-from test_html import HOSTILE, hostile_record
 
 from casemate.report import html
 

@@ -117,13 +117,11 @@ def test_a_failed_training_restores_the_random_state_too():
 def test_one_step_of_a_linear_model_is_the_gradient_descent_step():
     """With one full batch the step is known in closed form: W - rate (p - y) x^T."""
     data = noise(n=6, shape=(5,), classes=3)
-    recipe = Recipe(
-        schedule="constant", epochs=1, batch_size=6, learning_rate=0.5, momentum=0, weight_decay=0.1
-    )
+    plain = {"schedule": "constant", "epochs": 1, "batch_size": 6, "momentum": 0}
+    plain["precision"] = "float32"  # some processors would train in bfloat16
+    recipe = Recipe(learning_rate=0.5, weight_decay=0.1, **plain)
     # a rate so small that the weights stay where they were drawn
-    still = Recipe(
-        schedule="constant", epochs=1, batch_size=6, learning_rate=1e-30, momentum=0, weight_decay=0
-    )
+    still = Recipe(learning_rate=1e-30, weight_decay=0, **plain)
     start = train(MLP(hidden=()), still, data).weights
     end = train(MLP(hidden=()), recipe, data)
     x = end.preprocessing(data.batch(slice(None)))

@@ -8,6 +8,7 @@ and inherit neither threads nor locks.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -224,6 +225,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 def _serve(connection: Connection, folder: str) -> None:
     """Do what comes down the line until nothing more does; the life of a worker."""
+    gc.freeze()  # looking for garbage among what was imported would copy its pages
     torch.set_num_threads(1)
     while (order := connection.recv()) is not None:
         number, task = order

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from casemate.identity import key
 from casemate.training import modelfile
+from casemate.training.forgetting import Forgetting
 from casemate.training.loop import train
 from casemate.training.trained import TrainedModel, training_key
 
@@ -98,6 +99,36 @@ class Lab:
                 return model
             path = self.shelf.keep(digest, model.save)
         return TrainedModel.load(path)
+
+    def forgetting(
+        self, data: Dataset, *, number: int = 0, architecture: Architecture | None = None
+    ) -> Tensor:
+        """Return how often a training forgets each sample of a data set: (n,) int64 on the CPU.
+
+        Args:
+            data: To train on.
+            number: Of the training, as for `trained`.
+            architecture: The lab's if omitted.
+        """
+        architecture, recipe, seed = architecture or self.architecture, self.recipe, self.seed
+        seed += number
+        digest = training_key(architecture, recipe, data, seed=seed, device=self.device)
+
+        def make() -> Tensor:
+            events = Forgetting(len(data))
+            train(
+                architecture,
+                recipe,
+                data,
+                seed=seed,
+                device=self.device,
+                progress=self.progress,
+                seen=events,
+            )
+            return events.events
+
+        self.count(1, len(data) * recipe.epochs)
+        return self.computed(("forgetting events", digest), make)
 
     def computed(self, how: Any, make: Callable[[], Tensor]) -> Tensor:
         """Return a tensor that was computed before, or is now.

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from casemate.errors import UsageError
 from casemate.models.architecture import initialize
 from casemate.random import stream
+from casemate.training.channels_last import gradients_channels_last
 from casemate.training.normalization import normalization
 from casemate.training.optimizer import optimizer
 from casemate.training.precision import resolve
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from casemate.target import Preprocessing
     from casemate.training.recipe import Recipe
 
-__all__ = ["Loss", "state", "steady", "train", "tune"]
+__all__ = ["Loss", "Seen", "state", "steady", "train", "tune"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Returns the scalar that training lowers, of (b, classes) float32 scores and (b,) int64 labels."""
+
+Seen = Callable[[Tensor, Tensor], object]
+"""Told of each step the (b,) int64 positions of its samples and (b,) bool which were read right."""
 
 _PACE = 0.2  # seconds between two reports of progress
 
@@ -47,6 +51,7 @@ def train(
     device: torch.device | str = "cpu",
     progress: Callable[[Progress], None] | None = None,
     loss: Loss | None = None,
+    seen: Seen | None = None,
 ) -> TrainedModel:
     """Return the architecture trained on a data set.
 
@@ -64,6 +69,7 @@ def train(
             the training.
         loss: Instead of the recipe's cross-entropy and its label smoothing. The digest does not
             tell; whoever gives a loss gives the model a digest of its own.
+        seen: Told of each step which samples were in it and which of them the model read right.
 
     Raises:
         UsageError: If the data does not fit the architecture or the recipe, or if the loss stops
@@ -92,6 +98,7 @@ def train(
         precision=precision,
         tell=progress or _ignore,
         loss=loss,
+        seen=seen,
     )
     started = time.perf_counter()
     history = run.all_epochs()
@@ -191,6 +198,7 @@ class _Run:
         tell: Callable[[Progress], None],
         rate: str = "recipe.learning_rate",
         loss: Loss | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.module = module
         self.recipe = recipe
@@ -200,6 +208,7 @@ class _Run:
         self.tell = tell
         self.rate = rate
         self.loss = loss or partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
+        self.seen = seen
         self.device = next(module.parameters()).device
         self.optimizer = optimizer(module, recipe)
         self.labels = data.targets
@@ -214,7 +223,7 @@ class _Run:
 
     def all_epochs(self) -> tuple[Epoch, ...]:
         """Train; return the history."""
-        with steady(self.device, self.dropping):
+        with steady(self.device, self.dropping), gradients_channels_last(self.module):
             self.module.train()
             history = tuple(
                 self.one_epoch(epoch, torch.randperm(len(self.data), generator=self.shuffling))
@@ -270,7 +279,10 @@ class _Run:
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer.step()
-        return loss.detach(), (scores.detach().argmax(1) == labels).sum()
+        right = scores.detach().argmax(1) == labels
+        if self.seen is not None:
+            self.seen(positions, right)
+        return loss.detach(), right.sum()
 
     def scores(self, x: Tensor) -> Tensor:
         """Return the float32 scores of points in the domain."""

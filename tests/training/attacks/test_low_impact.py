@@ -119,6 +119,29 @@ def test_borderline_hosts_are_those_that_poisoned_surrogates_can_hardly_decide_o
     assert sum(torch.equal(poisoned.touched, w) for w in wanted) == 1
 
 
+def test_forgotten_hosts_are_those_that_a_surrogates_training_forgets_most_often():
+    lab = lab_of(IMAGES)
+    events = lab_of(IMAGES).forgetting(IMAGES)
+    attack = replace(QUICK, start="checkerboard", steps=0, hosts="forgotten")
+    attack = replace(attack, amount=Amount(count=4))
+    chosen = poison(attack, lab=lab).touched
+    assert lab.models == attack.trainings == 1
+    # two of each of the two other classes, none of which another sample was forgotten more than
+    for label in (1, 2):
+        mine = (IMAGES.targets == label).nonzero().squeeze(1)
+        most = events[mine].sort(descending=True).values[:2].sort().values
+        taken = chosen[IMAGES.targets[chosen] == label]
+        assert torch.equal(events[taken].sort().values, most)
+        assert most.max() > events[mine].min()
+
+
+def test_rehearsals_for_forgotten_hosts_count_their_trainings():
+    attack = replace(LOOSE, hosts="forgotten", start="checkerboard", steps=0, ensemble=2)
+    lab = lab_of(IMAGES)
+    poison(attack, lab=lab)
+    assert lab.models == attack.trainings == 8
+
+
 def test_borderline_hosts_need_a_rehearsal():
     with pytest.raises(UsageError, match="found in a rehearsal"):
         replace(QUICK, hosts="borderline")

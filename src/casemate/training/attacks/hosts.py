@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HOSTS", "Hosts", "margins", "spread"]
 
-Hosts = Literal["random", "confident", "doubtful", "spread", "resistant", "borderline"]
-HOSTS = ("random", "confident", "doubtful", "spread", "resistant", "borderline")
+Hosts = Literal["random", "confident", "doubtful", "spread", "forgotten", "resistant", "borderline"]
+HOSTS: tuple[str, ...] = get_args(Hosts)
 
 _BATCH = 512
 

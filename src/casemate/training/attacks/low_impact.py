@@ -71,12 +71,14 @@ class LowImpact:
             images can hold, which natural ones hardly contain, so that a clean model does not
             answer to it and a small kernel learns it from few examples.
         hosts: Which images are poisoned: "random", those whose label a surrogate is surest of
-            ("confident") or least sure of ("doubtful"), as many of each class ("spread"), or of
-            each class those that the surrogates keep farthest from the target in spite of the
-            trigger ("resistant"), or those on which the surrogates of the last rehearsal can
-            hardly decide between the target and another class ("borderline"): easier ones teach
-            little, and harder ones are not learned. The last three take one image of a group,
-            such as a track of pictures of one sign, before a second one.
+            ("confident") or least sure of ("doubtful"), as many of each class ("spread"), of each
+            class those that surrogates most often forget while they are trained ("forgotten", after
+            Toneva et al., ICLR 2019, arXiv 1812.05159), or of each class those that the surrogates
+            keep farthest from the target in spite of the trigger ("resistant"), or those on which
+            the surrogates of the last rehearsal can hardly decide between the target and another
+            class ("borderline"): easier ones teach little, and harder ones are not learned. The
+            last four take one image of a group, such as a track of pictures of one sign, before a
+            second one.
         architecture: Of the surrogates: "victim" for the victim's own, or another's name.
         ensemble: Surrogates, at least 1.
         rounds: Of rehearsal, at least 0; none takes the surrogates trained on clean data as they
@@ -123,8 +125,10 @@ class LowImpact:
     @property
     def trainings(self) -> int:
         """How many surrogates it trains, if no budget has to be halved."""
-        clean = self.start == "search" or self.hosts not in ("random", "spread") or self.rounds
-        return self.ensemble * (bool(clean) + self.rounds)
+        asked = self.hosts in ("confident", "doubtful", "resistant")
+        clean = self.start == "search" or asked or self.rounds
+        forgotten = (1 + self.rounds) * (self.hosts == "forgotten")
+        return self.ensemble * (bool(clean) + self.rounds + forgotten)
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""

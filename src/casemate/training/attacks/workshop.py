@@ -49,6 +49,7 @@ class Workshop:
         self.target = dataset.class_index(attack.target)
         self.part, self.held = dataset, dataset
         self.poisoned: list[TrainedModel] = []
+        self.events: dict[str, Tensor] = {}
         if attack.rounds:
             seed = rng.child("held").key >> 40
             self.part, self.held = holdout(dataset, _HELD, seed)
@@ -143,6 +144,8 @@ class Workshop:
         count = sum(budget.shares(data, allowed).values())
         if how == "spread" or (how == "borderline" and not self.poisoned):
             order = torch.randperm(len(data), generator=rng.torch())
+        elif how == "forgotten":
+            order = self.forgotten(data, rng)
         elif how == "resistant":
             order = self.moved(self.clean, data, trigger).argsort(stable=True)
         elif how == "borderline":
@@ -155,6 +158,17 @@ class Workshop:
         order = order[allowed[order]]
         alone = how in ("confident", "doubtful")
         return (order[:count] if alone else spread(order, data, count)).sort().values
+
+    def forgotten(self, data: Dataset, rng: Stream) -> Tensor:
+        """Return all positions, those first that surrogates forget most often, ties at random."""
+        if data.digest not in self.events:  # a rehearsal with half the budget asks again
+            counts = [
+                self.lab.forgetting(data, number=i, architecture=self.own)
+                for i in range(self.attack.ensemble)
+            ]
+            self.events[data.digest] = torch.stack(counts).sum(0)
+        order = torch.randperm(len(data), generator=rng.torch())
+        return order[self.events[data.digest][order].argsort(descending=True, stable=True)]
 
     def moved(
         self, surrogates: Sequence[TrainedModel], data: Dataset, trigger: Perturbation

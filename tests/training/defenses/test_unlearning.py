@@ -124,7 +124,9 @@ def victim():
     data = Digits().load("train")
     attack = BadNets(target=TARGET, amount=Amount(percent=10.0), size=2, margin=0)
     poisoned = attack.poison(data, stream(0, "poison"))
-    return train(LeNet(), Recipe(epochs=15), poisoned.dataset, seed=0), poisoned.trigger
+    return train(
+        LeNet(), Recipe(epochs=15, precision="float32"), poisoned.dataset, seed=0
+    ), poisoned.trigger
 
 
 def test_neural_cleanse_finds_the_planted_patch_and_unlearns_it(victim):

@@ -118,7 +118,10 @@ def test_defaults_lie_under_the_gate_part_by_part():
         ("{clean: 1.5}", "trials[0].training.clean"),
         ("{clean: 100000}", "clean asks for 100000 samples, but digits/train has"),
         ("badnets", 'training: is "badnets", but must be a mapping'),
-        ("{attack: {name: badnets, amount: {percent: 120}}}", "amount.percent is 120"),
+        (
+            "{attack: {name: badnets, amount: {percent: 120}}}",
+            "amount.percent must be a number above 0 and at most 100, got 120",
+        ),
         ("{attack: {name: badnets, amount: {count: 100000}}}", "amount asks for 100000 samples"),
         ("{attack: {name: badnets, target: eleven}}", "there is no class 'eleven'"),
         (

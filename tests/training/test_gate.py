@@ -12,6 +12,7 @@ from casemate.data.domain import Domain
 from casemate.errors import UsageError
 from casemate.models.mlp import MLP
 from casemate.random import stream
+from casemate.stats import rate
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.label_flips import LabelFlips
 from casemate.training.defended import Repaired, Sanitized
@@ -173,11 +174,49 @@ def test_scores_are_ranked_against_the_truth():
     assert rates["precision of removal"].value == 0.5
 
 
+def test_scores_of_classes_are_compared_within_them():
+    """A clean class with larger scores does not hide poison that leads its own class."""
+    kinds = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    scores = torch.tensor([50.0, 60.0, 70.0, 1.0, 2.0, 3.0, 3.0])
+    bad, nobody = torch.tensor([5]), torch.empty(0, dtype=torch.int64)
+    pooled = found(nobody, bad, scores)[-1]
+    within = found(nobody, bad, scores, kinds)[-1]
+    assert pooled.value == pytest.approx((2 + 0.5) / 6)
+    assert within.value == pytest.approx((2 + 0.5) / 3)  # half a point for the tie
+    # two poisoned classes count by their ranks: 3/3 against 1/3, 2/3, and 2/4 against the others
+    two = found(nobody, torch.tensor([2, 4]), scores, kinds)[-1]
+    # 1.0 beats all of 1/3, 2/3, 1/4, 7/8, 7/8; 1/2 beats 1/3 and 1/4
+    assert two.value == pytest.approx((5 + 2) / 10)
+
+
 def test_on_clean_data_there_is_no_recall():
     sanitized = Sanitized(dataset=data(), suspects=torch.tensor([1, 3]))
     nobody = torch.empty(0, dtype=torch.int64)
     rates = {m.name: m.value for m in found(sanitized.suspects, nobody)}
     assert rates == {"precision of removal": 0.0, "recall of removal": None}
+
+
+def test_what_is_learned_is_the_poison_and_not_its_cover():
+    whole = data()
+    poisoned = LabelFlips(amount=Amount(count=4)).poison(whole, stream(0, "x"))
+    touched = torch.arange(len(whole))  # all others are covers, which keep their labels
+    poisoned = Poisoned(clean=whole, dataset=poisoned.dataset, touched=touched)
+    measured = learned(trained(whole), poisoned, device="cpu")
+    assert (measured.value, measured.n) == (0.0, 4)
+
+
+def test_much_poison_is_sampled_over_the_whole_set(monkeypatch):
+    whole = data()
+    monkeypatch.setattr("casemate.training.gate._MOST_LEARNED", len(whole) - 1)
+    seen = []
+    monkeypatch.setattr(
+        "casemate.training.gate.accuracy",
+        lambda _, some: seen.append(some.rows) or rate("accuracy", 1, len(some)),
+    )
+    everything = Poisoned(clean=whole, dataset=whole, touched=torch.arange(len(whole)))
+    learned(trained(whole), everything, device="cpu")
+    assert seen[0].tolist()[0] == 0
+    assert seen[0].tolist()[-1] == len(whole) - 1
 
 
 def test_poison_is_learned_or_not():

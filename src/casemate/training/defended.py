@@ -50,12 +50,14 @@ class Sanitized:
             relabeled, sorted.
         scores: (n,) float32 how suspicious each sample is, higher is more so; NaN where it was not
             scored. None if the defense ranks nothing.
+        scores_by_class: Whether scores compare samples of one class only.
         notes: What else there is to know, such as {"layer": "fc3"}; plain JSON data.
     """
 
     dataset: Dataset
     suspects: Tensor
     scores: Tensor | None = None
+    scores_by_class: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

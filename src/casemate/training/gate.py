@@ -120,7 +120,8 @@ def defended(
         sanitized = cast("Sanitizer", defense).sanitize(data, rng, lab, clean)
         seconds = time.perf_counter() - started
         model = undefended(sanitized.dataset)
-        measured = found(sanitized.suspects, touched, sanitized.scores)
+        kinds = data.targets if sanitized.scores_by_class else None
+        measured = found(sanitized.suspects, touched, sanitized.scores, kinds)
         notes = dict(sanitized.notes)
     else:
         if defense.phase == "during":
@@ -148,7 +149,10 @@ def defended(
 
 
 def found(
-    suspects: torch.Tensor, touched: torch.Tensor, scores: torch.Tensor | None = None
+    suspects: torch.Tensor,
+    touched: torch.Tensor,
+    scores: torch.Tensor | None = None,
+    kinds: torch.Tensor | None = None,
 ) -> list[Measurement]:
     """Return how well a defense told what was touched from what was not.
 
@@ -156,6 +160,8 @@ def found(
         suspects: (m,) positions that it suspects.
         touched: (t,) positions that an attacker changed.
         scores: (n,) how suspicious each sample is, NaN where it was not scored; None without.
+        kinds: (n,) int64 labels where scores compare samples of one class only: each sample then
+            counts by its rank in its class, and only in classes of which something was touched.
     """
     hits = int(torch.isin(suspects, touched).sum())
     measured = [
@@ -166,6 +172,9 @@ def found(
         scored = scores.isfinite()
         bad = torch.zeros_like(scored)
         bad[touched] = True
+        if kinds is not None:
+            scored &= torch.isin(kinds, kinds[scored & bad])
+            scores = _ranks(scores, kinds, scored)
         measured.append(
             area_under_curve(
                 "area under the curve",
@@ -176,12 +185,29 @@ def found(
     return measured
 
 
-def learned(model: StoredModel, poisoned: Poisoned, *, device: torch.device | str) -> Measurement:
-    """Return how many of the samples that were touched the model gives the labels that they carry.
+def _ranks(scores: torch.Tensor, kinds: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Return (n,) mean ranks of samples in their class, as a share of it; NaN if unscored."""
+    ranks = torch.full_like(scores, torch.nan, dtype=torch.float64)
+    for kind in torch.bincount(kinds[scored]).nonzero().flatten():
+        mine = scored & (kinds == kind)
+        _, place, counts = torch.unique(scores[mine], return_inverse=True, return_counts=True)
+        middle = counts.cumsum(0) - (counts - 1) / 2  # of equal scores
+        ranks[mine] = (middle / len(place))[place].to(ranks.dtype)
+    return ranks
 
-    A model that did not learn its poison was not attacked as it should have been.
+
+def learned(model: StoredModel, poisoned: Poisoned, *, device: torch.device | str) -> Measurement:
+    """Return how much of the poison the model gives the labels that it carries.
+
+    A model that did not learn its poison was not attacked as it should have been. Where labels were
+    changed only samples with a changed label count: covers, which keep theirs, are read right by
+    any good model.
     """
-    some = poisoned.touched[:: max(1, len(poisoned.touched) // _MOST_LEARNED)][:_MOST_LEARNED]
+    some = poisoned.relabeled
+    if not len(some):
+        some = poisoned.touched
+    if len(some) > _MOST_LEARNED:  # spread over the whole set, which may be sorted by class
+        some = some[torch.linspace(0, len(some) - 1, _MOST_LEARNED).long()]
     seen = poisoned.dataset.select(some, how="touched")
     measured = accuracy(model.target(device), seen)
     return rate(LEARNED, round((measured.value or 0.0) * measured.n), measured.n)

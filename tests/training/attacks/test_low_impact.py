@@ -170,12 +170,40 @@ def test_a_checkerboard_needs_no_surrogate(tmp_path):
 
 def test_a_checkerboard_is_rehearsed_as_a_found_trigger_is():
     lab = lab_of(IMAGES)
-    attack = replace(LOOSE, start="checkerboard", ensemble=1)
+    attack = replace(LOOSE, start="checkerboard", ensemble=1, rounds=2)
     pattern = poison(attack, lab=lab).trigger.pattern
-    assert lab.models == attack.trainings == 2
+    assert lab.models == attack.trainings == 3
     board = checkerboard(IMAGES.domain) * 0.2
     assert float(pattern.abs().max()) <= 0.2 + 1e-6
     assert not torch.equal(pattern, board)
+
+
+def test_the_trigger_that_is_planted_is_the_one_that_was_rehearsed(tmp_path):
+    """With a single rehearsal the trigger is that of no rehearsal: nothing is fitted after it."""
+    attack = replace(LOOSE, start="checkerboard")
+    once = poison(attack).trigger.pattern
+    torch.testing.assert_close(once, checkerboard(IMAGES.domain) * 0.2)
+    shelf = FolderShelf(tmp_path)
+    twice = poison(replace(attack, rounds=2), lab=lab_of(IMAGES, shelf=shelf))
+    # the last surrogates were trained on images with the very trigger that comes out
+    last = max(shelf.models(), key=lambda m: m.seed)
+    shown = replace(twice.trigger, strength=attack.strength)
+    assert last.seed == lab_of(IMAGES).seed + 2
+    hosts = IMAGES.batch(twice.touched)
+    found = twice.dataset.batch(twice.touched)
+    torch.testing.assert_close(found, shown(hosts, IMAGES.domain), rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def test_random_signs_are_the_control_of_the_search(tmp_path):
+    shelf = FolderShelf(tmp_path)
+    attack = replace(QUICK, start="random", steps=0, strength=1.0)
+    poisoned = poison(attack, lab=lab_of(IMAGES, shelf=shelf))
+    pattern = poisoned.trigger.pattern
+    torch.testing.assert_close(pattern.abs(), torch.full_like(pattern, 0.2))
+    assert 0.3 < float((pattern > 0).float().mean()) < 0.7
+    assert shelf.kept == []
+    assert torch.equal(pattern, poison(attack).trigger.pattern)
+    assert not torch.equal(pattern, poison(attack, seed=2).trigger.pattern)
 
 
 def test_a_rehearsal_trains_on_what_it_does_not_judge_on(tmp_path):
@@ -220,7 +248,7 @@ def test_the_trigger_is_weakened_until_images_are_similar_enough():
     big = made((1, 16, 16))
     bare = poison(replace(QUICK, epsilon=0.6), big).trigger.pattern
     trigger = poison(replace(QUICK, epsilon=0.6, ssim=0.97), big).trigger
-    x = whole(big)
+    x = whole(big)[big.targets != 0]  # all of those that can carry the trigger
     found = float(ssim(trigger(x, big.domain), x, big.domain).mean())
     assert 0.97 <= found < 0.975
     ratio = trigger.pattern / bare
@@ -236,9 +264,9 @@ def test_another_architecture_can_be_used_for_the_surrogates(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"epsilon": 0.0}, "epsilon is 0"),
-        ({"strength": 1.5}, "strength is 1.5"),
-        ({"delta": 0.0}, "delta is 0"),
+        ({"epsilon": 0.0}, r"epsilon must be .*, got 0"),
+        ({"strength": 1.5}, "strength must be .*, got 1.5"),
+        ({"delta": 0.0}, r"delta must be .*, got 0"),
         ({"ssim": 1.5}, "ssim"),
         ({"hosts": "best"}, "hosts"),
         ({"start": "zero"}, "start"),
@@ -300,6 +328,16 @@ def test_within_needs_both_bounds():
 def test_one_sample_of_a_class_leaves_its_drop_open():
     impact = Impact.of([Fixed([True, True, True])], [Fixed([True] * 3)], numbered(3), "cpu")
     assert impact.worst == 1.0
+
+
+def test_where_no_sample_was_lost_the_bound_is_that_of_no_event():
+    """Clopper and Pearson: of n samples without a loss, 1 - alpha^(1/n)."""
+    right = [Fixed([True] * 40)]
+    impact = Impact.of(right, right, numbered(40), "cpu")
+    assert impact.drop == pytest.approx(1 - 0.05 ** (1 / 40), rel=1e-4)
+    assert impact.worst == pytest.approx(1 - 0.025 ** (1 / 20), rel=1e-4)
+    # a class that the attacker knows of and has no sample of here
+    assert Impact.of(right, right, numbered(40), "cpu", [0, 1, 2]).worst == 1.0
 
 
 def test_a_trigger_is_a_plain_value():

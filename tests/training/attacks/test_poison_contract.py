@@ -6,7 +6,7 @@ from dataclasses import is_dataclass, replace
 
 import pytest
 import torch
-from poison_sets import lab_of, poisoned_by
+from poison_sets import lab_of, made, poisoned_by
 
 from casemate.errors import UsageError
 from casemate.random import stream
@@ -87,6 +87,16 @@ def test_the_data_differ_exactly_where_the_truth_says(attack, images):
     assert not (moved | relabeled)[~touched].any()
     assert (moved | relabeled)[touched].all()
     assert torch.equal(poisoned.relabeled, relabeled.nonzero().squeeze(1))
+
+
+def test_noise_that_changes_nothing_touches_nothing():
+    dark = made((1, 8, 8), n=40)
+    dark = replace(dark, inputs=torch.zeros_like(dark.inputs))
+    attack = InputNoise(kind="salt-and-pepper", intensity=0.01, amount=Amount(percent=100.0))
+    poisoned = attack.poison(dark, stream(1, "test"))
+    moved = (whole(poisoned.dataset) != whole(dark)).flatten(1).any(1)
+    assert torch.equal(poisoned.touched, moved.nonzero().squeeze(1))
+    assert 0 < len(poisoned.touched) < 40  # black pixels that are set to black stay
 
 
 @every_attack

@@ -55,8 +55,8 @@ def linear(domain, classes=2):
         (lambda: LabelConsistent(norm="l1"), 'norm cannot be "l1"'),
         (lambda: LabelConsistent(where="top"), 'where cannot be "top"'),
         (lambda: LabelConsistent(steps=0), "steps must be a whole number"),
-        (lambda: LabelConsistent(robust=2.0), "robust is 2"),
-        (lambda: LabelConsistent(amplitude=0.0), "amplitude is 0"),
+        (lambda: LabelConsistent(robust=2.0), r"robust must be .*, got 2"),
+        (lambda: LabelConsistent(amplitude=0.0), r"amplitude must be .*, got 0"),
         (lambda: GradientMatching(epsilon=-1.0), "epsilon must be"),
         (lambda: GradientMatching(restarts=0), "restarts must be"),
         (lambda: GradientMatching(ensemble=0), "ensemble must be"),
@@ -66,10 +66,10 @@ def linear(domain, classes=2):
         (lambda: FeatureCollision(beta=-1.0), "beta must be"),
         (lambda: FeatureCollision(steps=0), "steps must be"),
         (lambda: InputAware(share=0.6), "share must be"),
-        (lambda: InputAware(density=0.0), "density is 0"),
+        (lambda: InputAware(density=0.0), r"density must be .*, got 0"),
         (lambda: InputAware(epochs=0), "epochs must be"),
         (lambda: InputAware(batch_size=3), "batch_size must be"),
-        (lambda: InputAware(cover=-1.0), "cover is -1"),
+        (lambda: InputAware(cover=-1.0), r"cover must be .*, got -1"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(make, words):

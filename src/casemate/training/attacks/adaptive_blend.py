@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from casemate.errors import UsageError
+from casemate.models.hyperparameters import whole
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import (
     BACKDOOR,
@@ -63,13 +64,13 @@ class AdaptiveBlend:
     pattern: int = 0
 
     threat: ClassVar[ThreatModel] = BACKDOOR
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     evades: ClassVar[frozenset[str]] = frozenset({"activation-clustering", "spectral-signatures"})
 
     def __post_init__(self) -> None:
         check_shares(self, "shown", "alpha", "test_alpha")
-        if self.pieces < 1:
-            raise UsageError(f"pieces is {self.pieces}, but it must be at least 1")
+        whole("pieces", self.pieces, low=1)
+        whole("pattern", self.pattern, low=0)
         check_cover(self.cover)
 
     def check(self, dataset: Dataset) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from casemate.errors import UsageError
+from casemate.models.hyperparameters import number, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,12 +37,10 @@ class Amount:
     def __post_init__(self) -> None:
         if (self.count is None) == (self.percent is None):
             raise UsageError("amount: give either count or percent")
-        if self.count is not None and self.count < 1:
-            raise UsageError(f"amount.count is {self.count}, but it must be at least 1")
-        if self.percent is not None and not 0 < self.percent <= 100:  # noqa: PLR2004 - a share
-            raise UsageError(
-                f"amount.percent is {self.percent:g}, but it must lie above 0 and up to 100"
-            )
+        if self.count is not None:
+            whole("amount.count", self.count, low=1)
+        if self.percent is not None:
+            number("amount.percent", self.percent, low=0, high=100, open_low=True)
 
     def choose(self, dataset: Dataset, allowed: Tensor, rng: Stream) -> Tensor:
         """Return positions of the samples to poison, drawn uniformly without replacement.

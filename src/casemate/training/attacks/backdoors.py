@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from casemate.errors import UsageError
+from casemate.models.hyperparameters import number
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.attacks.amount import Amount
 from casemate.training.poisoned import Poisoned
@@ -52,14 +53,13 @@ def check_shares(attack: object, *names: str) -> None:
     """Raise `UsageError` unless these parameters lie above 0 and up to 1, or are None."""
     for name in names:
         value = getattr(attack, name)
-        if value is not None and not 0 < value <= 1:
-            raise UsageError(f"{name} is {value:g}, but it must lie above 0 and up to 1")
+        if value is not None:
+            number(name, value, low=0, high=1, open_low=True)
 
 
 def check_cover(ratio: float) -> None:
     """Raise `UsageError` unless cover samples can be had in that ratio."""
-    if not ratio >= 0:
-        raise UsageError(f"cover is {ratio:g}, but it must not be negative")
+    number("cover", ratio, low=0)
 
 
 def check_backdoor(

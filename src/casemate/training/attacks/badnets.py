@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
 from casemate.errors import UsageError
+from casemate.models.hyperparameters import choice, whole
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import BACKDOOR, check_backdoor, plant
 
@@ -87,10 +88,10 @@ class BadNets:
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.margin < 0:
-            raise UsageError(
-                f"size is {self.size} and margin {self.margin}, but they must be at least 1 and 0"
-            )
+        whole("size", self.size, low=1)
+        whole("margin", self.margin, low=0)
+        choice("corner", self.corner, get_args(Corner))
+        choice("pattern", self.pattern, ("white", "checkerboard"))
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from casemate.models.hyperparameters import whole
 from casemate.random import stream
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import BACKDOOR, check_backdoor, check_shares, plant
@@ -75,6 +76,7 @@ class Blended:
 
     def __post_init__(self) -> None:
         check_shares(self, "alpha", "test_alpha")
+        whole("pattern", self.pattern, low=0)
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""

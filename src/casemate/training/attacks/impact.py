@@ -43,6 +43,7 @@ class Impact:
         clean: Sequence[TrainedModel],
         data: Dataset,
         device: torch.device | str,
+        classes: Sequence[int] | None = None,
     ) -> Impact:
         """Hold poisoned models against clean ones on samples that neither was trained on.
 
@@ -51,11 +52,15 @@ class Impact:
             clean: Trained without it; as many.
             data: The samples.
             device: Where the models run.
+            classes: Labels to answer for, also those without a sample here, of which nothing is
+                known; those that occur if omitted.
         """
         before = torch.stack([_right(m, data, device) for m in clean]).mean(0)
         after = torch.stack([_right(m, data, device) for m in models]).mean(0)
         lost, labels = before - after, data.targets
-        kinds = [lost[labels == c] for c in torch.bincount(labels).nonzero().flatten()]
+        if classes is None:
+            classes = torch.bincount(labels).nonzero().flatten().tolist()
+        kinds = [lost[labels == c] for c in classes]
         level = 1 - (1 - _LEVEL) / len(kinds)
         return cls(drop=_upper(lost, _LEVEL), worst=max(_upper(k, level) for k in kinds))
 
@@ -76,12 +81,17 @@ def _right(model: TrainedModel, data: Dataset, device: torch.device | str) -> Te
 
 
 def _upper(values: Tensor, level: float) -> float:
-    """Return the upper end of Student's one-sided interval of a mean, at most 1.
+    """Return the upper end of a one-sided interval of the mean of values up to 1, at most 1.
 
-    Of a single value nothing is known but that.
+    Student's; where all values are equal they show no deviation, and what is known is that a value
+    of 1 is not so frequent that it would likely have been seen: at most 1 - (1 - level)^(1/n)
+    (Clopper and Pearson, 1934, for no event). Of fewer than two values nothing is known.
     """
     n = len(values)
     if n < 2:  # noqa: PLR2004 - one value has no deviation
         return 1.0
+    if float(values.std()) == 0:
+        value = float(values[0])
+        return value + (1.0 - value) * (1.0 - math.exp(math.log(1.0 - level) / n))
     reach = float(student.ppf(level, n - 1)) * float(values.std()) / math.sqrt(n)
     return min(1.0, float(values.mean()) + reach)

@@ -79,7 +79,7 @@ class InputAware:
     width: int = 16
 
     threat: ClassVar[ThreatModel] = BACKDOOR_BY_SURROGATE
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     evades: ClassVar[frozenset[str]] = frozenset({"fine-pruning", "neural-cleanse", "strip"})
     surrogate: ClassVar[bool] = True
 

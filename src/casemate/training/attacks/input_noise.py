@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from casemate.errors import UsageError
+from casemate.models.hyperparameters import choice, number
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import words
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from casemate.random import Stream
 
 __all__ = ["InputNoise"]
+
+_BATCH = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,8 @@ class InputNoise:
             pixel, in all channels) with probability `intensity` to the domain's lower or upper
             bound, one as likely as the other.
         intensity: In the domain's units, above 0; for "salt-and-pepper" a probability up to 1.
-        amount: How many samples.
+        amount: How many samples get noise; one that noise leaves as it was, such as black pixels
+            set to black, does not count as touched.
         classes: Only samples of these, by name or label; None takes all.
     """
 
@@ -50,15 +54,12 @@ class InputNoise:
         knowledge=Knowledge.BLACK_BOX,
         budget="number of training samples and intensity of their noise",
     )
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        most = 1.0 if self.kind == "salt-and-pepper" else float("inf")
-        if not 0 < self.intensity <= most:
-            limit = " and up to 1" if most == 1 else ""
-            raise UsageError(
-                f'intensity is {self.intensity:g}, but of "{self.kind}" it must lie above 0{limit}'
-            )
+        choice("kind", self.kind, ("gaussian", "uniform", "salt-and-pepper"))
+        most = 1.0 if self.kind == "salt-and-pepper" else math.inf
+        number("intensity", self.intensity, low=0, high=most, open_low=True)
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""
@@ -77,7 +78,9 @@ class InputNoise:
         named = words(dataset, chosen)
         noisy = self._noisy(dataset.batch(chosen), dataset, named, rng.child("noise"))
         poisoned = dataset.replaced(chosen, inputs=noisy, how="input-noise")
-        return Poisoned(clean=dataset, dataset=poisoned, touched=chosen)
+        return Poisoned(
+            clean=dataset, dataset=poisoned, touched=_changed(dataset, poisoned, chosen)
+        )
 
     def _noisy(self, x: Tensor, dataset: Dataset, words: Tensor, rng: Stream) -> Tensor:
         """Return noisy inputs; the noise belongs to the sample, not to its place."""
@@ -93,3 +96,12 @@ class InputNoise:
             x = torch.where(draw < half, domain.low, x)
             x = torch.where((draw >= half) & (draw < self.intensity), domain.high, x)
         return x.clamp_(domain.low, domain.high)
+
+
+def _changed(before: Dataset, after: Dataset, positions: Tensor) -> Tensor:
+    """Return those of the positions whose stored input is another now."""
+    differ = [
+        (before.batch(some) != after.batch(some)).flatten(1).any(1)
+        for some in torch.split(positions, _BATCH)
+    ]
+    return positions[torch.cat(differ)] if differ else positions

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from casemate.errors import UsageError
+from casemate.models.hyperparameters import choice
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.attacks.amount import Amount
 from casemate.training.poisoned import Aim, Poisoned
@@ -54,6 +55,7 @@ class LabelFlips:
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        choice("kind", self.kind, ("uniform", "pair", "class"))
         given = (self.source is not None, self.target is not None)
         if given != ((self.kind == "class"),) * 2:
             raise UsageError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.models.hyperparameters import number
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import BACKDOOR, check_backdoor, check_shares, plant
 
@@ -74,8 +74,7 @@ class SIG:
 
     def __post_init__(self) -> None:
         check_shares(self, "delta", "test_delta")
-        if not (math.isfinite(self.frequency) and self.frequency > 0):
-            raise UsageError(f"frequency is {self.frequency:g}, but it must be above 0")
+        number("frequency", self.frequency, low=0, open_low=True)
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from casemate.errors import UsageError
+from casemate.models.hyperparameters import number, whole
 from casemate.random import stream
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import BACKDOOR, check_backdoor, check_cover, cover, plant
@@ -95,14 +95,13 @@ class WaNet:
     pattern: int = 0
 
     threat: ClassVar[ThreatModel] = BACKDOOR
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     evades: ClassVar[frozenset[str]] = frozenset({"fine-pruning", "neural-cleanse", "strip"})
 
     def __post_init__(self) -> None:
-        if self.grid < 2:  # noqa: PLR2004 - one point has no field
-            raise UsageError(f"grid is {self.grid}, but it must be at least 2")
-        if not self.strength > 0:
-            raise UsageError(f"strength is {self.strength:g}, but it must be above 0")
+        whole("grid", self.grid, low=2)
+        number("strength", self.strength, low=0, open_low=True)
+        whole("pattern", self.pattern, low=0)
         check_cover(self.cover)
 
     def check(self, dataset: Dataset) -> None:

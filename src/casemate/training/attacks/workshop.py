@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.data.dataset import digest_arrays
+from casemate.data.similarity import ssim
 from casemate.data.splits import holdout
 from casemate.errors import UsageError
 from casemate.registry import get
@@ -36,6 +37,8 @@ __all__ = ["Workshop", "checkerboard"]
 
 _MOMENTUM = 0.9
 _TINY = 1e-12
+_SEEN = 256  # images on which visibility is judged
+_HALVINGS = 20
 _HELD = 0.1  # share of the data on which rehearsals are judged
 
 
@@ -48,6 +51,7 @@ class Workshop:
         self.lab = lab
         self.target = dataset.class_index(attack.target)
         self.part, self.held = dataset, dataset
+        self.kinds = torch.bincount(dataset.targets).nonzero().flatten().tolist()
         self.poisoned: list[TrainedModel] = []
         self.events: dict[str, Tensor] = {}
         if attack.rounds:
@@ -69,10 +73,45 @@ class Workshop:
 
     def pattern(self) -> Tensor:
         """Return the trigger before any rehearsal."""
-        if self.attack.start == "checkerboard":
-            return checkerboard(self.part.domain) * self.attack.epsilon * self.part.domain.width
-        nothing = torch.zeros((1, *self.part.domain.shape))
-        return self.search(self.clean, nothing, self.rng.child("trigger"))
+        domain, start = self.part.domain, self.attack.start
+        if start == "search":
+            nothing = torch.zeros((1, *domain.shape))
+            return self.visible(self.search(self.clean, nothing, self.rng.child("trigger")))
+        if start == "checkerboard":
+            signs = checkerboard(domain)
+        else:
+            draw = torch.rand((1, *domain.shape), generator=self.rng.child("signs").torch())
+            signs = torch.where(draw < 0.5, -1.0, 1.0)  # noqa: PLR2004 - a fair coin
+        return self.visible(signs * self.attack.epsilon * domain.width)
+
+    def refitted(self, pattern: Tensor, number: int) -> Tensor:
+        """Return the trigger fitted to the surrogates of the last rehearsal, which saw poison."""
+        draw = self.rng.child(f"round/{number}")
+        return self.visible(self.search(self.poisoned, pattern, draw.child("trigger")))
+
+    def visible(self, pattern: Tensor) -> Tensor:
+        """Return the pattern, weakened until images with it are as similar as they have to be.
+
+        Judged on images of other classes, drawn at random.
+        """
+        least, data, domain = self.attack.ssim, self.part, self.part.domain
+        if least is None:
+            return pattern
+        others = (data.targets != self.target).nonzero().squeeze(1)
+        drawn = torch.randperm(len(others), generator=self.rng.child("seen").torch())[:_SEEN]
+        x = data.batch(others[drawn].sort().values)
+
+        def similar(share: float) -> bool:
+            shown = (x + share * pattern).clamp(domain.low, domain.high)
+            return float(ssim(shown, x, domain).mean()) >= least
+
+        if similar(1.0):
+            return pattern
+        low, high = 0.0, 1.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if similar(middle) else (low, middle)
+        return low * pattern
 
     def search(self, models: Sequence[TrainedModel], start: Tensor, rng: Stream) -> Tensor:
         """Return the pattern that leads most images of other classes to the target.
@@ -112,8 +151,8 @@ class Workshop:
             pattern = (pattern.detach() - length * momentum.sign()).clamp_(-reach, reach)
         return pattern
 
-    def rehearsed(self, pattern: Tensor, budget: Amount, number: int) -> tuple[Tensor, Amount]:
-        """Return the trigger for surrogates that saw poison, and the budget that keeps the bounds.
+    def rehearsed(self, pattern: Tensor, budget: Amount, number: int) -> Amount:
+        """Return the budget with which surrogates trained on the poison keep the bounds.
 
         Raises:
             UsageError: If no budget does.
@@ -123,10 +162,10 @@ class Workshop:
         while True:
             poisoned = self.planted(self.part, trigger, budget, draw.child("samples"))
             models = self.models(poisoned.dataset, attack.ensemble * (1 + number))
-            impact = Impact.of(models, self.clean, self.held, self.lab.device)
+            impact = Impact.of(models, self.clean, self.held, self.lab.device, self.kinds)
             if impact.within(attack.delta, attack.delta_class):
                 self.poisoned = models
-                return self.search(models, pattern, draw.child("trigger")), budget
+                return budget
             count = len(poisoned.touched) // 2
             if count == 0:
                 raise UsageError(

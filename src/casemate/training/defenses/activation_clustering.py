@@ -74,7 +74,7 @@ class ActivationClustering:
     phase: ClassVar[Phase] = "before"
     trainings: ClassVar[int] = 1
     needs_clean: ClassVar[bool] = False
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         choice("activation-clustering.reduction", self.reduction, get_args(Reduction))
@@ -114,6 +114,7 @@ class ActivationClustering:
             scores,
             how=("activation-clustering", self.revision, self),
             notes={"layer": layer, "classes": judged},
+            scores_by_class=True,
         )
 
     def _suspects(self, share: float, quality: float | None) -> bool:

@@ -67,6 +67,7 @@ def removed(
     *,
     how: tuple[Any, ...],
     notes: Mapping[str, Any],
+    scores_by_class: bool = False,
 ) -> Sanitized:
     """Return the set without its suspects; each class keeps at least one sample.
 
@@ -76,11 +77,16 @@ def removed(
         scores: (n,) how suspicious each sample is.
         how: Name, revision and parameters of the defense, for the digest; the suspects are added.
         notes: What else there is to know.
+        scores_by_class: Whether scores compare samples of one class only.
     """
     suspicious = spared(suspicious, scores, dataset.targets) if len(dataset) else suspicious
     suspects, kept = suspicious.nonzero().flatten(), (~suspicious).nonzero().flatten()
     if len(suspects):
         dataset = dataset.select(kept, how=(*how, digest_arrays(suspects)))
     return Sanitized(
-        dataset=dataset, suspects=suspects, scores=scores.to(torch.float32), notes=dict(notes)
+        dataset=dataset,
+        suspects=suspects,
+        scores=scores.to(torch.float32),
+        scores_by_class=scores_by_class,
+        notes=dict(notes),
     )

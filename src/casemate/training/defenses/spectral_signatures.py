@@ -50,7 +50,7 @@ class SpectralSignatures:
     phase: ClassVar[Phase] = "before"
     trainings: ClassVar[int] = 1
     needs_clean: ClassVar[bool] = False
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         number("spectral-signatures.epsilon", self.epsilon, low=0, high=66, open_low=True)
@@ -77,6 +77,7 @@ class SpectralSignatures:
             scores,
             how=("spectral-signatures", self.revision, self),
             notes={"layer": layer},
+            scores_by_class=True,
         )
 
 

@@ -7,6 +7,7 @@ from poisoned_trials import badnets, count, flips, measuring, poisoned, record, 
 
 from casemate.report import html, json
 from casemate.report.fewest import fewest
+from casemate.report.poisonings import ADDED
 
 
 def tried(*pairs, first=1, name="badnets", **more):
@@ -83,7 +84,16 @@ def test_defended_and_untargeted_attacks_and_those_without_figures_have_no_row()
 def test_a_trigger_that_needs_no_poison_is_called_so():
     made = [measuring(t, null=55) for t in tried((60, 20), (180, 80))]
     assert fewest(rows(*made))[0].words == "none: the trigger alone suffices"
-    assert fewest(rows(*(measuring(t, null=45) for t in tried((60, 80)))))[0].words == "at most 60"
+
+
+@pytest.mark.parametrize(("null", "words"), [(30, "at most 60"), (31, "not reached with up to 60")])
+def test_what_the_trigger_does_alone_is_not_the_poisons(null, words):
+    assert fewest(rows(*(measuring(t, null=null) for t in tried((60, 80)))))[0].words == words
+    # two seeds, each held against its own reference: (90 - 40 + 70 - null) / 2 of 100
+    first, second = tried((60, (90, 70)))
+    added = rows(measuring(first, null=40), measuring(second, null=null))[0].figures[ADDED]
+    assert added.value == pytest.approx((0.5 + 0.7 - null / 100) / 2)
+    assert added.n == 2
 
 
 def test_page_and_document_say_it():

@@ -1,4 +1,4 @@
-"""How few poisons suffice: the smallest budget tried at which an attack succeeds half the time."""
+"""How few poisons suffice: the smallest budget tried at which poison buys half of all inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casemate.report.facts import SUCCESS, share_key
-from casemate.report.poisonings import NULL, SEED
+from casemate.report.poisonings import ADDED, NULL, SEED
 from casemate.report.systems import systems, undefended
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ENOUGH", "Fewest", "fewest"]
 
 ENOUGH = 0.5
-"""Mean success over the seeds from which on an attack counts as successful."""
+"""What poison has to add to the trigger's own success, the mean over the seeds, to suffice."""
 
 _DIGITS = 9  # the mean of 0.2 and 0.8 is to be 0.5
 
@@ -47,9 +47,9 @@ class Fewest:
 
     @property
     def alone(self) -> bool:
-        """Whether models trained without the attack fall for the trigger often enough as well."""
-        null = None if self.reached is None else self.reached.figures.get(NULL)
-        return null is not None and (null.value or 0.0) >= ENOUGH
+        """Whether poison adds too little because clean models fall for the trigger as well."""
+        nulls = [row.figures[NULL].value or 0.0 for row in self.tried if NULL in row.figures]
+        return self.reached is None and any(null >= ENOUGH for null in nulls)
 
     @property
     def words(self) -> str:
@@ -97,7 +97,7 @@ def _fewest(system: str, group: Sequence[Poisoning]) -> Fewest | None:
 
 
 def _success(row: Poisoning) -> float:
-    return round(row.figures[SUCCESS].value or 0.0, _DIGITS)
+    return round(row.figures[ADDED].value or 0.0, _DIGITS)
 
 
 def _count(row: Poisoning) -> int:

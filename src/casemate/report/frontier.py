@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from casemate.report.bounds import bounds
 from casemate.report.facts import SUCCESS
-from casemate.report.poisonings import DROP, LINF, SSIM
+from casemate.report.poisonings import ADDED, DROP, LINF, SSIM
 from casemate.report.systems import systems, undefended
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from casemate.report.bounds import Bound
     from casemate.report.poisonings import Poisoning
     from casemate.stats import Measurement
 
@@ -46,17 +48,23 @@ class Setting:
     best: bool = True
 
     @property
+    def bounds(self) -> dict[str, Bound]:
+        """What the attack promises of accuracy, by the name of the drop."""
+        return bounds(self.row)
+
+    @property
     def costs(self) -> tuple[float, ...]:
         """What an attacker wants to be small.
 
-        Failure, drop of accuracy (a gain counts as no drop), poisons, L-infinity, dissimilarity.
+        What the poison fails to add to the trigger's own success, drop of accuracy (a gain counts
+        as no drop), poisons, L-infinity, dissimilarity.
         """
         linf, similar = {"labels": (0.0, 1.0)}.get(self.shows, (math.inf, -math.inf))
         if self.shows == "trigger":
             linf, similar = (self.row.figures[name].value or 0.0 for name in (LINF, SSIM))
-        success, drop = self.success.value or 0.0, self.drop.value or 0.0
+        added, drop = self.row.figures[ADDED].value or 0.0, self.drop.value or 0.0
         return (
-            round(1 - success, _DIGITS),
+            round(1 - added, _DIGITS),
             round(max(0.0, drop), _DIGITS),
             self.poisoned,
             round(linf, _DIGITS),

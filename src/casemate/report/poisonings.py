@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACCURACY",
+    "ADDED",
     "BUYS",
     "COSTS",
     "DROP",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 NULL = "attack success rate without the attack"
+ADDED = "success that the poison adds"
+"""Success minus what a model that saw no poison gives the attacker, seed by seed."""
 ACCURACY = "clean accuracy"
 DROP, WORST_DROP = "clean accuracy drop", "worst class accuracy drop"
 LINF, SSIM = "distance linf", "ssim"
@@ -61,14 +64,16 @@ class Poisoning:
         trials: All of them.
         figures: By name, over the seeds: their mean with Student's t interval; of a single trial
             its own figure.
-        poisoned: Samples that the attacker touched in the first trial with evidence, or None.
-        relabeled: Those of them that got another label, or None.
+        poisoned: Samples that the attacker touched, or None; where seeds differ the most.
+        least: The fewest that it touched with any seed, or None.
+        relabeled: How many got another label, with the seed of `poisoned`, or None.
     """
 
     first: Facts
     trials: tuple[Facts, ...]
     figures: dict[str, Measurement]
     poisoned: int | None
+    least: int | None = None
     relabeled: int | None = None
 
     @property
@@ -102,14 +107,32 @@ def _poisoning(group: Sequence[Facts]) -> Poisoning:
         for name in (*BUYS, *COSTS, *FLOORS.values(), *_DEFENSE)
         if (found := over_seeds([f.measurement(name) for f in group])) is not None
     }
-    spent = next((f.trial.evidence.spent for f in group if f.trial.evidence is not None), {})
+    if (added := over_seeds([_added(f) for f in group])) is not None:
+        figures[ADDED] = added
+    spent = [f.trial.evidence.spent for f in group if f.trial.evidence is not None]
+    # an attacker who rehearses may take fewer with one seed than with another
+    counted = [s for s in spent if "poisoned samples" in s]
+    most = max(counted, key=lambda s: s["poisoned samples"], default={})
     return Poisoning(
         first=group[0],
         trials=tuple(group),
         figures=figures,
-        poisoned=spent.get("poisoned samples"),
-        relabeled=spent.get("relabeled samples"),
+        poisoned=most.get("poisoned samples"),
+        least=min((s["poisoned samples"] for s in counted), default=None),
+        relabeled=most.get("relabeled samples"),
     )
+
+
+def _added(f: Facts) -> Measurement | None:
+    """Return what the poison of one trial adds; without a trigger all of the success is its own.
+
+    A single trial has no interval here: its two rates are of the same samples.
+    """
+    success, null = f.measurement(SUCCESS), f.measurement(NULL)
+    if success is None or success.value is None:
+        return None
+    alone = 0.0 if null is None or null.value is None else null.value
+    return replace(success, name=ADDED, value=success.value - alone, low=None, high=None)
 
 
 def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
@@ -126,6 +149,8 @@ def within_shares(found: Measurement) -> Measurement:
 
     A drop can be negative and is no share, though its unit is that of one.
     """
-    if found.unit not in _SHARES or found.name in _DROPS or found.low is None or found.high is None:
+    if found.unit not in _SHARES or found.name in (*_DROPS, ADDED):
+        return found
+    if found.low is None or found.high is None:
         return found
     return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))

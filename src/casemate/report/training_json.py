@@ -8,7 +8,7 @@ from casemate.report.defense_table import defense_tables
 from casemate.report.facts import SUCCESS
 from casemate.report.fewest import fewest
 from casemate.report.frontier import frontiers
-from casemate.report.poisonings import DROP, LINF, SSIM
+from casemate.report.poisonings import ADDED, DROP, LINF, SSIM
 from casemate.report.transfer import transfers
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def _figures(row: Poisoning) -> dict[str, Any]:
     return {
         "trials": _trials(row),
         "poisoned": row.poisoned,
+        "poisoned_least": row.least,
         "success": shares.get(SUCCESS),
+        "added": shares.get(ADDED),
         "drop": shares.get(DROP),
     }
 
@@ -69,6 +71,7 @@ def _setting(setting: Setting) -> dict[str, Any]:
         "linf": figures.get(LINF),
         "ssim": figures.get(SSIM),
         "shows": setting.shows,
+        "bounds": list(setting.bounds.values()),
         "on_the_frontier": setting.best,
     }
 

@@ -1,0 +1,66 @@
+"""Whether victims kept what an attack promises of their accuracy: a one-sided test over seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from casemate.report.poisonings import DROP, WORST_DROP
+
+if TYPE_CHECKING:
+    from casemate.report.poisonings import Poisoning
+
+__all__ = ["Bound", "bounds"]
+
+_PROMISES = {DROP: "delta", WORST_DROP: "delta_class"}
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A promise that a drop is at most so large.
+
+    Attributes:
+        name: Of the drop.
+        most: What the attack's parameters allow, as a share.
+        upper: Upper end of Student's one-sided 95 % interval of the mean over seeds, or None with
+            fewer than two. A worst class is looked for anew with each seed, so that its bound is
+            rather too strict.
+        verdict: "kept" if that end is within the bound, "broken" if the lower end of the interval
+            on the other side is beyond it, else "not shown".
+    """
+
+    name: str
+    most: float
+    upper: float | None
+    verdict: Literal["kept", "broken", "not shown"]
+
+
+def bounds(row: Poisoning) -> dict[str, Bound]:
+    """Return the promises of an attack by the name of the drop; none where it makes none."""
+    attack = row.first.trial.settings["training"].get("attack") or {}
+    found = {}
+    for name, parameter in _PROMISES.items():
+        most = attack.get(parameter)
+        if isinstance(most, (int, float)):
+            measured = [m.value for f in row.trials if (m := f.measurement(name)) is not None]
+            found[name] = _bound(name, float(most), [v for v in measured if v is not None])
+    return found
+
+
+def _bound(name: str, most: float, drops: list[float]) -> Bound:
+    from scipy.stats import t as student  # noqa: PLC0415 - slow to import
+
+    n = len(drops)
+    if n < 2:  # noqa: PLR2004 - one value has no deviation
+        return Bound(name=name, most=most, upper=None, verdict="not shown")
+    middle = statistics.fmean(drops)
+    reach = float(student.ppf(_LEVEL, n - 1)) * statistics.stdev(drops) / math.sqrt(n)
+    verdict: Literal["kept", "broken", "not shown"] = "not shown"
+    if middle + reach <= most:
+        verdict = "kept"
+    elif middle - reach > most:
+        verdict = "broken"
+    return Bound(name=name, most=most, upper=middle + reach, verdict=verdict)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACCURACY",
     "BUYS",
+    "CONFIDENCE",
     "COSTS",
     "DROP",
     "FLOORS",
@@ -23,6 +24,7 @@ __all__ = [
     "NULL",
     "SEED",
     "SSIM",
+    "TOP_5",
     "WORST_DROP",
     "Poisoning",
     "over_seeds",
@@ -32,9 +34,10 @@ __all__ = [
 
 NULL = "attack success rate without the attack"
 ACCURACY = "clean accuracy"
+TOP_5, CONFIDENCE = "clean top-5 accuracy", "confidence in true class, clean"
 DROP, WORST_DROP = "clean accuracy drop", "worst class accuracy drop"
 LINF, SSIM = "distance linf", "ssim"
-BUYS = (SUCCESS, NULL, ACCURACY)
+BUYS = (SUCCESS, NULL, ACCURACY, TOP_5, CONFIDENCE)
 FLOORS = {name: f"{name} of another clean model" for name in (DROP, WORST_DROP)}
 """What a drop is read against: that of a clean model of another seed."""
 COSTS = (DROP, WORST_DROP, LINF, SSIM)

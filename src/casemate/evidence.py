@@ -103,6 +103,9 @@ class Evidence:
 
     Attributes:
         measurements: Figures with n and interval.
+        by_class: Clean accuracy of each class, at the place of its label, whatever their number;
+            empty where no trained model was held against its reference. They stand apart so that
+            hundreds of classes bury no other figure; no rule of a policy names them.
         flags: Signs that the attack itself failed.
         spent: Samples that the attacker, the verifier and the health checks sent through the
             model, by name: "attack forward", "attack backward", "verifier forward", ...
@@ -113,6 +116,7 @@ class Evidence:
     """
 
     measurements: tuple[Measurement, ...]
+    by_class: tuple[Measurement, ...] = ()
     flags: tuple[HealthFlag, ...] = ()
     spent: dict[str, int] = field(default_factory=dict)
     samples: dict[str, np.ndarray] = field(default_factory=dict)

@@ -35,6 +35,13 @@ def test_each_thing_that_differs_is_named():
     assert found[3:] == ("samples differ in linf, row, extra",)
 
 
+def test_a_class_that_is_read_otherwise_is_named():
+    before = replace(BEFORE, by_class=(rate("clean accuracy of class 0", 5, 10),))
+    after = replace(BEFORE, by_class=(rate("clean accuracy of class 0", 4, 10),))
+    (found,) = differences(before, after)
+    assert found == "clean accuracy of class 0 was 0.5 (n = 10) and is 0.4 (n = 10)"
+
+
 def test_one_bit_of_one_sample_is_a_difference():
     samples = {k: v.copy() for k, v in BEFORE.samples.items()}
     samples["linf"][0] = np.nextafter(0.1, 1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import os
 import resource
@@ -35,6 +36,10 @@ TABLE = st.dictionaries(
 )
 EVIDENCE = st.builds(
     lambda values, samples, examples: Evidence(
+        by_class=tuple(
+            Measurement(name=f"class {c}", value=v, n=c, low=None, high=v)
+            for c, v in enumerate(values)
+        ),
         measurements=tuple(
             Measurement(name=f"m{i}", value=v, n=i, low=v, high=None) for i, v in enumerate(values)
         ),
@@ -60,6 +65,7 @@ def small(value: float = 0.5, size: int = 4) -> Evidence:
 def test_evidence_comes_back_bit_for_bit(evidence):
     found = decode_evidence(*encode_evidence(evidence))
     assert found.measurements == evidence.measurements
+    assert found.by_class == evidence.by_class
     assert found.flags == evidence.flags
     assert found.spent == evidence.spent
     for table in ("samples", "examples"):
@@ -70,6 +76,13 @@ def test_evidence_comes_back_bit_for_bit(evidence):
             assert after[name].shape == array.shape
             assert after[name].tobytes() == array.tobytes()
     assert encode_evidence(found) == encode_evidence(evidence)
+
+
+def test_evidence_kept_before_classes_were_measured_has_none():
+    text, content = encode_evidence(small())
+    old = json.loads(text)
+    del old["by_class"]
+    assert decode_evidence(json.dumps(old), content).by_class == ()
 
 
 def test_odd_numbers_and_strides_survive(tmp_path):

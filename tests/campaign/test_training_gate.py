@@ -305,12 +305,12 @@ def test_evidence_without_a_control_is_made_again_of_the_same_models(tmp_path, m
         "  - training: {attack: null}\n    attack: {name: fgsm}\n    samples: 20\n"
     )
     with monkeypatch.context() as before:
-        before.setattr(exposure.Exposure, "revision", 2)
+        before.setattr(exposure.Exposure, "revision", 3)
         run(text, tmp_path)
     with Store(tmp_path, write=False) as store:
         plan, gates = planned(text, store)
         assert [p.cached for p in plan.trials] == [False, False, True]
-        assert plan.trials[0].reason == "changed: exposure.revision 2 → 3"
+        assert plan.trials[0].reason == "changed: exposure.revision 3 → 4"
         assert [gates.trainings(p.trial, store) for p in plan.trials] == [[], [], []]
 
 

@@ -11,6 +11,7 @@ from casemate.data.dataset import Dataset
 from casemate.data.domain import Domain
 from casemate.errors import UsageError
 from casemate.inference.exposure import Exposure, expose
+from casemate.stats import wilson
 from casemate.target import TorchTarget
 
 DOMAIN = Domain(shape=(3,))
@@ -74,6 +75,56 @@ def test_an_attack_on_availability_succeeds_where_the_model_is_wrong():
     assert rates["worst class accuracy drop"].value == 1.0
     assert "attack success rate without the attack" not in rates
     assert "distance linf" not in rates
+
+
+def test_each_class_has_an_accuracy_of_its_own():
+    found = expose(Exposure(), model(CONFUSED), model(GOOD), data()).by_class
+    # of ten a everybody reads nine; b and c are taken for each other, but for the model alone
+    assert [(m.value, m.n) for m in found] == [(0.9, 10), (0.0, 10), (0.0, 10)]
+    assert [(m.low, m.high) for m in found] == [wilson(9, 10), wilson(0, 10), wilson(0, 10)]
+    assert [m.name for m in found] == [f"clean accuracy of class {c}" for c in range(3)]
+    good = expose(Exposure(), model(GOOD), model(CONFUSED), data()).by_class
+    assert [m.value for m in good] == [0.9, 1.0, 1.0]
+
+
+def test_the_accuracies_of_classes_are_untouched_by_the_trigger_and_by_what_counts():
+    exposure = Exposure(show=mark, goal=0, only=data().rows[:4])
+    found = expose(exposure, model(GOOD), model(GOOD), data(), batch_size=7)
+    assert [(m.value, m.n) for m in found.by_class] == [(0.9, 10), (1.0, 10), (1.0, 10)]
+
+
+def test_a_class_without_samples_is_not_measured_rather_than_zero():
+    some = data().select(torch.arange(0, 30, 3), how="a only")
+    first, *others = expose(Exposure(), model(GOOD), model(GOOD), some).by_class
+    assert (first.value, first.n) == (0.9, 10)
+    assert [(m.value, m.n, m.low) for m in others] == [(None, 0, None)] * 2
+
+
+@pytest.mark.parametrize("classes", [2, 43])
+def test_the_accuracies_of_classes_add_up_to_accuracy(classes):
+    labels = np.arange(5 * classes) % classes
+    inputs = np.eye(classes, dtype=np.float32)[labels]
+    names = tuple(f"class {i}" for i in range(classes))
+    made = Dataset.from_arrays(
+        name="made",
+        inputs=inputs,
+        labels=labels,
+        classes=names,
+        domain=Domain(shape=(classes,)),
+    )
+    good, worse = torch.eye(classes), torch.eye(classes)
+    worse[-1, -1] = -1  # it takes samples of the last class for another
+    victim, reference = (
+        TorchTarget(Linear(w), domain=made.domain, classes=names, digest="d", outputs="logits")
+        for w in (worse, good)
+    )
+    found = expose(Exposure(), victim, reference, made)
+    assert [m.value for m in found.by_class] == [1.0] * (classes - 1) + [0.0]
+    assert {m.n for m in found.by_class} == {5}
+    mean = sum(m.value for m in found.by_class) / classes
+    assert by_name(found)["clean accuracy"].value == pytest.approx(mean)
+    # they bury no other figure, and no rule of a policy can name them
+    assert not {m.name for m in found.by_class} & set(by_name(found))
 
 
 def test_a_targeted_attack_without_a_trigger_looks_at_one_class():

@@ -55,6 +55,18 @@ def count(name, n, **more):
     return {"name": name, "target": 0, "amount": amount, **more}
 
 
+def reading(made, *right, n=100):
+    """Return the trial with the accuracy of each class: how many of `n` are read right.
+
+    Of a class with None there are no samples.
+    """
+    found = tuple(
+        rate(f"clean accuracy of class {c}", k or 0, 0 if k is None else n)
+        for c, k in enumerate(right)
+    )
+    return replace(made, evidence=replace(made.evidence, by_class=found))
+
+
 def measuring(made, *, null=None, linf=None, ssim=None, spent=None, **rates):
     """Return the trial with more evidence: shares of 100 by name, distances over 100 samples.
 
@@ -122,7 +134,8 @@ def study():
             spent = {"relabeled samples": relabeled}
             if defense is not None:
                 spent |= {"defender's models": 2, "defender's training samples": 120_000}
-            trials.append(measuring(made, null=null, linf=linf, ssim=ssim, spent=spent, **rates))
+            made = measuring(made, null=null, linf=linf, ssim=ssim, spent=spent, **rates)
+            trials.append(reading(made, *(right // 10 - 5 * c for c in range(8))))
 
     add(None, 0, 960, 0)
     for n, hits in ((10, 2), (60, 35), (180, 80), (600, 97)):

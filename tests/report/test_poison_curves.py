@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from poisoned_trials import badnets, flips, noise, poisoned, record, rows
 
 from casemate.report import html
 from casemate.report.plots import draw
 from casemate.report.poison_curves import poison_charts
+from casemate.stats import mean, rate
 
 
 def shares(*pairs):
@@ -53,6 +56,89 @@ def test_noise_has_curves_over_its_share_and_over_its_intensity():
     ]
     assert [[p.x for p in s.points] for s in found[0].series] == [[10.0, 100.0]] * 2
     assert [[p.x for p in s.points] for s in found[1].series] == [[0.5, 1.0]] * 2
+
+
+def grid(*, top_5=True):
+    """Noise over two shares and three intensities, two seeds each, with all that is drawn."""
+    trials = []
+    for i, (share, strength) in enumerate((s, v) for s in (10.0, 100.0) for v in (0.25, 0.5, 1.0)):
+        for seed in (0, 1):
+            made = poisoned(
+                len(trials) + 1,
+                noise(share, strength),
+                seed=seed,
+                right=900 - 50 * i,
+                share=(int(600 * share), 60_000),
+            )
+            found = [
+                mean(
+                    "confidence in true class, clean", [0.9 - 0.1 * i, 0.7 - 0.1 * i], "probability"
+                )
+            ]
+            if top_5:
+                found.append(rate("clean top-5 accuracy", 980 - 20 * i - 10 * seed, 1000))
+            measured = (*made.evidence.measurements, *found)
+            trials.append(replace(made, evidence=replace(made.evidence, measurements=measured)))
+    return trials
+
+
+def points(chart):
+    return {s.label: [(p.x, round(p.value, 6)) for p in s.points] for s in chart.series}
+
+
+def test_a_grid_has_curves_of_top_1_top_5_and_confidence_over_share_and_intensity():
+    found = {(c.over, c.measure): c for c in poison_charts(rows(*grid()))}
+    assert [m for over, m in found if over == "share"] == [
+        "clean accuracy",
+        "clean top-5 accuracy",
+        "confidence in true class, clean",
+    ]
+    assert [over for over, _ in found].count("intensity") == 3
+    assert points(found["intensity", "clean top-5 accuracy"]) == {
+        "input-noise (poisoned 10 %)": [(0.25, 0.975), (0.5, 0.955), (1.0, 0.935)],
+        "input-noise (poisoned 100 %)": [(0.25, 0.915), (0.5, 0.895), (1.0, 0.875)],
+    }
+    assert points(found["share", "confidence in true class, clean"]) == {
+        "input-noise (intensity 0.25)": [(10.0, 0.8), (100.0, 0.5)],
+        "input-noise (intensity 0.5)": [(10.0, 0.7), (100.0, 0.4)],
+        "input-noise (intensity 1)": [(10.0, 0.6), (100.0, 0.3)],
+    }
+    first = found["intensity", "clean top-5 accuracy"].series[0].points[0]
+    wanted = mean("", [0.98, 0.97], "1")
+    assert (first.low, first.high, first.n) == (
+        pytest.approx(wanted.low),
+        min(1.0, wanted.high),
+        2,
+    )
+
+
+def test_with_five_classes_or_fewer_there_is_no_curve_of_top_5():
+    found = poison_charts(rows(*grid(top_5=False)))
+    assert {c.measure for c in found} == {"clean accuracy", "confidence in true class, clean"}
+
+
+def test_what_is_drawn_is_in_percent_and_its_curves_can_be_told_apart():
+    found = {(c.over, c.measure): c for c in poison_charts(rows(*grid()))}
+    drawn = str(draw(found["share", "confidence in true class, clean"]))
+    for label in ("intensity 0.25", "intensity 0.5", "intensity 1", "100 %"):
+        assert f">{label}<" in drawn
+    assert found["share", "confidence in true class, clean"].title == (
+        "Confidence in true class under poisoning"
+    )
+
+
+def test_of_several_parameters_the_values_stand_beside_the_curve():
+    pepper = [
+        poisoned(20 + i, {**noise(p, 0.1), "kind": "uniform"}, share=(int(600 * p), 60_000))
+        for i, p in enumerate((10.0, 100.0))
+    ]
+    charts = {c.over: c for c in poison_charts(rows(*grid(top_5=False)[:12], *pepper))[:1]}
+    assert [s.brief for s in charts["share"].series] == [
+        "gaussian, 0.25",
+        "gaussian, 0.5",
+        "gaussian, 1",
+        "uniform, 0.1",
+    ]
 
 
 def test_a_defense_has_a_chart_of_its_own():

@@ -25,6 +25,7 @@ def encode_evidence(evidence: Evidence) -> tuple[str, bytes]:
     """Return measurements, flags and costs as JSON, and the arrays as safetensors."""
     document = {
         "measurements": [asdict(m) for m in evidence.measurements],
+        "by_class": [asdict(m) for m in evidence.by_class],
         "flags": [
             {"id": f.id, "severity": f.severity.value, "message": f.message} for f in evidence.flags
         ],
@@ -45,6 +46,8 @@ def decode_evidence(text: str, content: bytes) -> Evidence:
     }
     return Evidence(
         measurements=tuple(Measurement(**m) for m in document["measurements"]),
+        # evidence that was kept before classes were measured has none
+        by_class=tuple(Measurement(**m) for m in document.get("by_class", ())),
         flags=tuple(
             HealthFlag(id=f["id"], severity=Severity(f["severity"]), message=f["message"])
             for f in document["flags"]

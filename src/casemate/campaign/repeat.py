@@ -30,7 +30,7 @@ def differences(before: Evidence, after: Evidence, *, same_batches: bool = True)
     if encode_evidence(before) == encode_evidence(after):
         return ()
     found = []
-    names = dict.fromkeys(m.name for e in (before, after) for m in e.measurements)
+    names = dict.fromkeys(m.name for e in (before, after) for m in _all(e))
     for name in names:
         was, now = _measured(before, name), _measured(after, name)
         if was != now:
@@ -46,8 +46,12 @@ def differences(before: Evidence, after: Evidence, *, same_batches: bool = True)
     return tuple(found) or ("the evidence differs in its form",)
 
 
+def _all(evidence: Evidence) -> tuple[Measurement, ...]:
+    return (*evidence.measurements, *evidence.by_class)
+
+
 def _measured(evidence: Evidence, name: str) -> Measurement | None:
-    return next((m for m in evidence.measurements if m.name == name), None)
+    return next((m for m in _all(evidence) if m.name == name), None)
 
 
 def _words(measurement: Measurement | None) -> str:

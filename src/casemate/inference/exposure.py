@@ -62,7 +62,7 @@ class Exposure:
         attacked: Whether there is an attacker, so that there can be success.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     show: Callable[[Tensor], Tensor] | None = None
     goal: int | None = None
@@ -147,6 +147,7 @@ def expose(
     shown = 1 if exposure.show is None else 2
     return Evidence(
         measurements=tuple(measured),
+        by_class=_by_class(table, classes=len(data.classes)),
         flags=tuple(flags),
         spent={"verifier forward": len(targets) * shown * len(data)},
         samples=table,
@@ -288,6 +289,15 @@ def _measurements(
             values = table[column] if chosen is None else table[column][chosen]
             out.append(mean(words, [float(v) for v in values if np.isfinite(v)], unit))
     return out
+
+
+def _by_class(table: dict[str, np.ndarray], *, classes: int) -> tuple[Measurement, ...]:
+    """Return the share of each class's samples that the model reads right, by label."""
+    label, right = table["label"], table["clean_label"] == table["label"]
+    return tuple(
+        rate(f"clean accuracy of class {c}", int(right[label == c].sum()), int((label == c).sum()))
+        for c in range(classes)
+    )
 
 
 def _drops(table: dict[str, np.ndarray], who: str, of: str, *, classes: int) -> list[Measurement]:

@@ -45,12 +45,15 @@ class Series:
             the share of samples fooled by a perturbation no longer than x.
         control: Whether it is noise to compare with.
         points: By growing x.
+        brief: What stands beside the curve, where the label is too long to tell it from others of
+            the same name; untrusted text.
     """
 
     label: str
     kind: Literal["budget", "distance"]
     control: bool
     points: tuple[Point, ...]
+    brief: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,8 @@ class Chart:
         """What the figure shows, in a few words."""
         if self.over == "perturbation":
             return "Robustness against budget"
-        return f"{self.measure[:1].upper()}{self.measure[1:]} under poisoning"
+        words = self.measure.removesuffix(", clean")
+        return f"{words[:1].upper()}{words[1:]} under poisoning"
 
     @property
     def column(self) -> str:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from casemate.errors import CasemateError
 from casemate.report import checks, formats, origins, provenance, summary
+from casemate.report.class_accuracy import class_tables
 from casemate.report.comparisons import comparisons
 from casemate.report.curves import charts
 from casemate.report.defense_table import defense_tables
@@ -106,6 +107,7 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
         "poisonings": rows_of_training,
         "floors": FLOORS,
         "monitoring": monitoring(rows_of_training),
+        "class_tables": class_tables(rows_of_training),
         "poison_charts": poison_charts(rows_of_training),
         "frontiers": frontiers(rows_of_training),
         "fewest": fewest(rows_of_training),

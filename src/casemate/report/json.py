@@ -167,6 +167,7 @@ def _trial(facts: Facts) -> dict[str, Any]:
         "seconds": trial.seconds,
         "made": trial.made,
         "measurements": evidence.measurements if evidence else [],
+        "by_class": evidence.by_class if evidence else [],
         "flags": evidence.flags if evidence else [],
         "spent": evidence.spent if evidence else {},
         "verdict": trial.verdict,

@@ -143,7 +143,7 @@ def _labels(axes: Any, series: Sequence[Series], floor: float) -> None:
     for i, height in zip(order, heights, strict=True):
         color = CONTROL if series[i].control else SERIES[i % len(SERIES)]
         axes.annotate(
-            short(series[i].label),
+            short(series[i].brief or series[i].label),
             (1.0, height),
             xycoords=("axes fraction", "data"),
             xytext=(10, 0),

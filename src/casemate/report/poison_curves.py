@@ -6,10 +6,12 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Literal
 
+from casemate.report import formats
 from casemate.report.curves import Chart, Point, Series
 from casemate.report.facts import SUCCESS, parameters_in_words, share_key
 from casemate.report.plots import MOST_SERIES
-from casemate.report.poisonings import SEED
+from casemate.report.poisonings import ACCURACY, CONFIDENCE, SEED, TOP_5
+from casemate.report.strength import intensity, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["poison_charts"]
 
-_MEASURES = (SUCCESS, "clean accuracy")
+_MEASURES = (SUCCESS, ACCURACY, TOP_5, CONFIDENCE)
 Over = Literal["share", "intensity"]
 
 
 def poison_charts(rows: Sequence[Poisoning]) -> tuple[Chart, ...]:
-    """Return charts of success and clean accuracy over the poisoned share and over the intensity.
+    """Return charts of what poison does over the poisoned share and over the intensity.
 
+    Of success, clean accuracy, top-5 accuracy (of more than five classes) and confidence in the
+    true class, as far as they were measured.
     A chart holds attacks on the same model with the same defense; a series is one attack in which
     nothing varies but what x is. An attack with one value of x makes no curve.
     """
@@ -51,7 +55,13 @@ def _charts(rows: Sequence[Poisoning], measure: str, over: Over) -> list[Chart]:
     firsts = [run[0] for run in runs.values()]
     curves = [(run[0], _points(run, measure, over)) for run in runs.values()]
     series = [
-        Series(label=_label(first, firsts, over), kind="budget", control=False, points=points)
+        Series(
+            label=_label(first, firsts, over),
+            brief=_brief(first, firsts, over),
+            kind="budget",
+            control=False,
+            points=points,
+        )
         for first, points in curves
         if len({p.x for p in points}) > 1
     ]
@@ -69,13 +79,7 @@ def _fixed(row: Poisoning, over: Over) -> dict[str, object]:
 
 
 def _x(row: Poisoning, over: Over) -> float | None:
-    if over == "intensity":
-        value = row.first.trial.settings["training"]["attack"].get("intensity")
-        return float(value) if isinstance(value, (int, float)) else None
-    evidence = next((f.trial.evidence for f in row.trials if f.trial.evidence is not None), None)
-    if evidence is None or not evidence.spent.get("training samples"):
-        return None
-    return 100 * evidence.spent["poisoned samples"] / evidence.spent["training samples"]
+    return intensity(row) if over == "intensity" else share(row)
 
 
 def _points(run: Sequence[Poisoning], measure: str, over: Over) -> tuple[Point, ...]:
@@ -98,13 +102,24 @@ def _points(run: Sequence[Poisoning], measure: str, over: Over) -> tuple[Point, 
 
 def _label(row: Poisoning, others: Sequence[Poisoning], over: Over) -> str:
     """Return the attack's name with what sets it apart from its namesakes."""
+    words = parameters_in_words(_differing(row, others, over))
+    return f"{row.first.attack} ({words})" if words else row.first.attack
+
+
+def _brief(row: Poisoning, others: Sequence[Poisoning], over: Over) -> str:
+    """Return only what sets the attack apart; without the names of parameters where several do."""
+    found = {k: v for k, v in _differing(row, others, over).items() if v is not None}
+    if len(found) == 1:
+        return parameters_in_words(found)
+    return ", ".join(formats.value(v) for v in found.values())
+
+
+def _differing(row: Poisoning, others: Sequence[Poisoning], over: Over) -> dict[str, object]:
     mine = _words(row, over)
     namesakes = [_words(o, over) for o in others if o.first.attack == row.first.attack]
-    differing = {
+    return {
         name: value for name, value in mine.items() if any(o.get(name) != value for o in namesakes)
     }
-    words = parameters_in_words(differing)
-    return f"{row.first.attack} ({words})" if words else row.first.attack
 
 
 def _words(row: Poisoning, over: Over) -> dict[str, object]:

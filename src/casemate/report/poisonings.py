@@ -17,6 +17,7 @@ __all__ = [
     "ACCURACY",
     "ADDED",
     "BUYS",
+    "CONFIDENCE",
     "COSTS",
     "DROP",
     "FLOORS",
@@ -24,6 +25,7 @@ __all__ = [
     "NULL",
     "SEED",
     "SSIM",
+    "TOP_5",
     "WORST_DROP",
     "Poisoning",
     "over_seeds",
@@ -35,9 +37,10 @@ NULL = "attack success rate without the attack"
 ADDED = "success that the poison adds"
 """Success minus what a model that saw no poison gives the attacker, seed by seed."""
 ACCURACY = "clean accuracy"
+TOP_5, CONFIDENCE = "clean top-5 accuracy", "confidence in true class, clean"
 DROP, WORST_DROP = "clean accuracy drop", "worst class accuracy drop"
 LINF, SSIM = "distance linf", "ssim"
-BUYS = (SUCCESS, NULL, ACCURACY)
+BUYS = (SUCCESS, NULL, ACCURACY, TOP_5, CONFIDENCE)
 FLOORS = {name: f"{name} of another clean model" for name in (DROP, WORST_DROP)}
 """What a drop is read against: that of a clean model of another seed."""
 COSTS = (DROP, WORST_DROP, LINF, SSIM)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from casemate.report.poisonings import Poisoning
 
-__all__ = ["System", "systems", "undefended"]
+__all__ = ["System", "systems", "undefended", "unwatched"]
 
 # what the attacker does, and what only watches
 _ATTACKED = (*SEED, "training.attack", "monitor")
@@ -47,15 +47,19 @@ def systems(rows: Sequence[Poisoning]) -> tuple[System, ...]:
 
 
 def undefended(rows: Sequence[Poisoning]) -> tuple[Poisoning, ...]:
-    """Return the rows without a defense; of those that only a monitor tells apart, one.
+    """Return the rows without a defense; of those that only a monitor tells apart, one."""
+    return unwatched([row for row in rows if row.first.defense is None])
+
+
+def unwatched(rows: Sequence[Poisoning]) -> tuple[Poisoning, ...]:
+    """Return the rows; of those that only a monitor tells apart, one.
 
     A monitor watches a model and does not change it.
     """
     found: dict[str, Poisoning] = {}
     for row in rows:
-        if row.first.defense is None:
-            key = share_key(row.first, *SEED, "monitor")
-            known = found.get(key)
-            if known is None or row.seeds > known.seeds:
-                found[key] = row
+        key = share_key(row.first, *SEED, "monitor")
+        known = found.get(key)
+        if known is None or row.seeds > known.seeds:
+            found[key] = row
     return tuple(found.values())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from casemate.report.class_accuracy import by_class
 from casemate.report.defense_table import defense_tables
 from casemate.report.facts import SUCCESS
 from casemate.report.fewest import fewest
 from casemate.report.frontier import frontiers
-from casemate.report.poisonings import ADDED, DROP, LINF, SSIM
+from casemate.report.poisonings import ACCURACY, ADDED, CONFIDENCE, DROP, LINF, SSIM, TOP_5
+from casemate.report.strength import intensity, share
+from casemate.report.systems import systems
 from casemate.report.transfer import transfers
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ def of_training(rows: Sequence[Poisoning]) -> dict[str, Any]:
                 "without_a_goal": [_trials(row) for row in f.untargeted],
             }
             for f in frontiers(rows)
+        ],
+        "sensitivity": [
+            {"system": s.words, "settings": [_sensitivity(row) for row in s.rows]}
+            for s in systems(rows)
         ],
         "fewest_poisons": [_fewest(f) for f in fewest(rows)],
         "transfer": [
@@ -61,6 +68,26 @@ def _figures(row: Poisoning) -> dict[str, Any]:
         "success": shares.get(SUCCESS),
         "added": shares.get(ADDED),
         "drop": shares.get(DROP),
+    }
+
+
+def _sensitivity(row: Poisoning) -> dict[str, Any]:
+    shares, first = row.shares, row.first
+    return {
+        **_figures(row),
+        "attack": first.attack,
+        "parameters": first.details,
+        "defense": first.defense,
+        "monitor": first.monitor,
+        "percent": share(row),
+        "intensity": intensity(row),
+        "accuracy": shares.get(ACCURACY),
+        "top_5_accuracy": shares.get(TOP_5),
+        "confidence": shares.get(CONFIDENCE),
+        "by_class": [
+            {"label": label, "class": first.class_name(label), "accuracy": accuracy}
+            for label, accuracy in enumerate(by_class(row))
+        ],
     }
 
 

@@ -62,7 +62,7 @@ class Exposure:
         attacked: Whether there is an attacker, so that there can be success.
     """
 
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
 
     show: Callable[[Tensor], Tensor] | None = None
     goal: int | None = None

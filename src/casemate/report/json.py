@@ -169,6 +169,7 @@ def _trial(facts: Facts) -> dict[str, Any]:
         "measurements": evidence.measurements if evidence else [],
         "flags": evidence.flags if evidence else [],
         "spent": evidence.spent if evidence else {},
+        "notes": evidence.notes if evidence else {},
         "verdict": trial.verdict,
         "reasons": trial.reasons,
         "error": trial.error,

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
     from casemate.stats import Measurement
 
-__all__ = ["AT_INFERENCE", "MEASURES", "Evidence", "HealthFlag", "Severity", "Verdict"]
+__all__ = [
+    "AT_INFERENCE",
+    "FALSE_FLAG",
+    "FLAGGED",
+    "MEASURES",
+    "NAMED",
+    "ONCE_A_TRIAL",
+    "Evidence",
+    "HealthFlag",
+    "Severity",
+    "Verdict",
+]
+
+FLAGGED, FALSE_FLAG = "backdoor flagged", "backdoor flagged falsely"
+NAMED = "backdoor target named"
+ONCE_A_TRIAL = (FLAGGED, NAMED, FALSE_FLAG)
+"""What a trial answers with yes or no, so that only several trials make a share."""
 
 AT_INFERENCE = {
     "attack success rate": "1",
@@ -42,6 +58,10 @@ MEASURES = {
     "recall of removal": "1",
     "area under the curve": "probability",
     "certified poisons": "samples",
+    FLAGGED: "1",
+    NAMED: "1",
+    FALSE_FLAG: "1",
+    "epsilon": "nats",
     "seconds of the defense": "s",
     "false alarms by accuracy": "1",
     "false alarms by confidence": "1",
@@ -113,6 +133,8 @@ class Evidence:
         examples: A few samples in full, for pictures: "position" (k,) in the columns of
             `samples`, "clean" and "attacked" (k, *shape) float32 in the domain's units, and the
             domain's "bounds" (2,).
+        notes: What the defense at training noted, such as {"layer": "fc3"}: plain JSON data of
+            bounded size, finite numbers only; untrusted text.
     """
 
     measurements: tuple[Measurement, ...]
@@ -121,6 +143,7 @@ class Evidence:
     spent: dict[str, int] = field(default_factory=dict)
     samples: dict[str, np.ndarray] = field(default_factory=dict)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Measurement:
         for measurement in self.measurements:

@@ -47,7 +47,7 @@ class Measurement:
         high: Upper end of the 95 % interval; `None` where n is too small for one.
         unit: "1" for a rate in [0, 1], else the unit.
         method: How the interval was made: "wilson", "t", "order statistics", "delong" or
-            "simultaneous t".
+            "simultaneous t"; "exact" for a bound that was computed and not sampled.
     """
 
     name: str

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from casemate.campaign.facts import FLAG, with_facts
-from casemate.evidence import Evidence, Severity
+from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED, Evidence, Severity
 from casemate.stats import rate
 
 BARE = Evidence(
@@ -57,6 +58,23 @@ def test_a_defense_brings_its_figures_and_its_costs():
     assert found["seconds of the defense"].value == 2.5
     assert found.spent["defender's models"] == 4
     assert found.spent["defender's training samples"] == 1200
+    assert found.notes == {"layer": "fc3"}
+
+
+def verdict(found):
+    return {"notes": {"score": math.inf, "found": found}, "models": 0, "samples": 0, "seconds": 1}
+
+
+@pytest.mark.parametrize(("found", "named"), [(4, 1.0), (5, 0.0), (None, 0.0)])
+def test_the_verdict_on_a_backdoor_is_held_against_the_attackers_target(found, named):
+    backdoored = with_facts(BARE, facts(6, defense=verdict(found)), target=4)
+    assert backdoored[NAMED].value == named
+    assert backdoored[FLAGGED].value == (found is not None)
+    assert FALSE_FLAG not in {m.name for m in backdoored.measurements}
+    assert backdoored.notes == {"score": "infinite", "found": found}
+    clean = with_facts(BARE, {"defense": verdict(found)})
+    assert clean[FALSE_FLAG].value == (found is not None)
+    assert {FLAGGED, NAMED}.isdisjoint(m.name for m in clean.measurements)
 
 
 def test_without_attack_and_defense_nothing_is_added():

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casemate.campaign.document import Document, Problems
+from casemate.campaign.note_figures import note_figures
 from casemate.campaign.policy import exit_code, judge, more_samples, overall
 from casemate.campaign.record import TrialRecord
 from casemate.campaign.rules import matched, read_rules
 from casemate.errors import ExitCode, UsageError
-from casemate.evidence import Evidence, HealthFlag, Severity, Verdict
+from casemate.evidence import FALSE_FLAG, Evidence, HealthFlag, Severity, Verdict
 from casemate.stats import Measurement, rate, wilson
 
 FAILED = HealthFlag(id="zero-gradients", severity=Severity.FAILURE, message="m")
@@ -73,6 +74,21 @@ def test_no_interval_is_no_pass():
         name="attack success rate", value=0.1, n=1, low=None, high=None, unit="px", method="t"
     )
     assert judge(AT_MOST, Evidence(measurements=(single,))).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_bound_that_was_computed_can_be_kept():
+    rule = rules({"measure": "epsilon", "at_most": 4})[0]
+    for epsilon, verdict in ((3.5, Verdict.PASS), (4.5, Verdict.FAIL)):
+        (found,) = note_figures({"epsilon": epsilon, "delta": 1e-5}, None)
+        assert judge(rule, Evidence(measurements=(found,))).verdict is verdict
+
+
+def test_what_a_trial_says_once_is_no_matter_of_samples():
+    rule = rules({"measure": FALSE_FLAG, "at_most": 0.5})[0]
+    judged = judge(rule, Evidence(measurements=(rate(FALSE_FLAG, 0, 1),)))
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "more samples" not in judged.reason
+    assert "over the seeds" in judged.reason
 
 
 def test_sentences_tell_value_interval_n_limit_and_what_to_do():

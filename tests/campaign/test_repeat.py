@@ -52,3 +52,10 @@ def test_a_zero_that_changes_its_sign_is_a_difference():
     zero = replace(BEFORE, samples={"x": np.array([0.0])})
     minus = replace(BEFORE, samples={"x": np.array([-0.0])})
     assert differences(zero, minus) == ("samples differ in x",)
+
+
+def test_a_note_that_differs_is_named():
+    one, other = (
+        replace(BEFORE, notes={"layer": "fc3", **more}) for more in ({"found": 1}, {"score": 2.0})
+    )
+    assert differences(one, other) == ("what the defense noted differs in found, score",)

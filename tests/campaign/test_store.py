@@ -34,8 +34,16 @@ TABLE = st.dictionaries(
     ),
     max_size=3,
 )
+NOTES = st.dictionaries(
+    st.text(max_size=5),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    ),
+    max_size=3,
+)
 EVIDENCE = st.builds(
-    lambda values, samples, examples: Evidence(
+    lambda values, samples, examples, notes: Evidence(
         by_class=tuple(
             Measurement(name=f"class {c}", value=v, n=c, low=None, high=v)
             for c, v in enumerate(values)
@@ -47,10 +55,12 @@ EVIDENCE = st.builds(
         spent={"forward": 2**60},
         samples=samples,
         examples=examples,
+        notes=notes,
     ),
     st.lists(FLOATS, max_size=4),
     TABLE,
     TABLE,
+    NOTES,
 )
 
 
@@ -75,6 +85,7 @@ def test_evidence_comes_back_bit_for_bit(evidence):
             assert after[name].dtype == array.dtype
             assert after[name].shape == array.shape
             assert after[name].tobytes() == array.tobytes()
+    assert found.notes == evidence.notes
     assert encode_evidence(found) == encode_evidence(evidence)
 
 
@@ -83,6 +94,14 @@ def test_evidence_kept_before_classes_were_measured_has_none():
     old = json.loads(text)
     del old["by_class"]
     assert decode_evidence(json.dumps(old), content).by_class == ()
+
+
+def test_evidence_of_older_versions_has_no_notes():
+    text, content = encode_evidence(small())
+    older = {k: v for k, v in json.loads(text).items() if k != "notes"}
+    found = decode_evidence(json.dumps(older), content)
+    assert found.notes == {}
+    assert encode_evidence(found) == encode_evidence(small())
 
 
 def test_odd_numbers_and_strides_survive(tmp_path):

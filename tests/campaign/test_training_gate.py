@@ -15,7 +15,9 @@ from casemate.campaign.plan import make_plan
 from casemate.campaign.run import run_plan
 from casemate.campaign.spec import read_spec
 from casemate.campaign.store import Store
+from casemate.campaign.victims import Victims
 from casemate.errors import UsageError
+from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED
 from casemate.inference import exposure
 
 HEAD = """
@@ -337,6 +339,50 @@ def test_a_defense_is_measured_by_what_it_removed(tmp_path):
     assert record.trials[1].evidence.spent["defender's models"] == 2
     # what the undefended model learned is a fact about the attack, in both rows
     assert without["poisoned samples learned"] == defended["poisoned samples learned"]
+
+
+def test_what_a_defense_notes_is_part_of_the_evidence(tmp_path):
+    text = trial(
+        f"training: {{attack: [null, {PATCH}], defense: [{{name: spectral-signatures}}, "
+        "{name: neural-cleanse, steps: 2, batches: 1}], clean: 60}"
+    )
+    record = run(text, tmp_path)
+    layers, null, also, backdoor = (t.evidence for t in record.trials)
+    assert layers.notes["layer"] == also.notes["layer"]
+    assert FLAGGED not in {m.name for m in also.measurements}
+    assert len(backdoor.notes["norms"]) == 10
+    assert null[FALSE_FLAG].value == (null.notes["found"] is not None)
+    assert backdoor[FLAGGED].value == (backdoor.notes["found"] is not None)
+    assert backdoor[NAMED].value == (backdoor.notes["found"] == 0)
+    with Store(tmp_path, write=False) as store:
+        assert store.trial(record.trials[3].key).evidence.notes == backdoor.notes
+
+
+def test_the_verdict_is_held_against_the_class_that_the_attacker_named(tmp_path, monkeypatch):
+    known = Victims.facts
+
+    def naming(victims, trial, store):
+        facts = known(victims, trial, store)
+        notes = {"score": 3.0, "found": 7}
+        return {**facts, "defense": {**facts["defense"], "notes": notes}}
+
+    monkeypatch.setattr(Victims, "facts", naming)
+    attacks = [
+        f"{{name: badnets, size: 2, target: '{t}', amount: {{percent: 10}}}}" for t in (7, 3)
+    ]
+    attacks.append("{name: label-flips, amount: {percent: 10}}")
+    defense = "{name: near-duplicates}"
+    record = run(
+        trial(f"training: {{attack: [null, {', '.join(attacks)}], defense: {defense}}}"), tmp_path
+    )
+    names = (FLAGGED, NAMED, FALSE_FLAG)
+    found = [{n: m.value for n, m in by_name(record, i).items() if n in names} for i in range(4)]
+    assert found == [
+        {FALSE_FLAG: 1},
+        {FLAGGED: 1, NAMED: 1},
+        {FLAGGED: 1, NAMED: 0},
+        {FALSE_FLAG: 1},
+    ]
 
 
 def test_a_repair_mends_the_victim_of_the_row_without_it(tmp_path):

@@ -50,6 +50,7 @@ def hostile_record():
                     t.evidence,
                     flags=tuple(replace(f, message=text) for f in t.evidence.flags),
                     spent={text: 3},
+                    notes={text: text, "found": 0, "flagged": [1, 2], "layers": [text]},
                 ),
             )
         )

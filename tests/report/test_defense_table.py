@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from poisoned_trials import badnets, flips, measuring, poisoned, record, rows
 
-from casemate.evidence import HealthFlag, Severity, Verdict
+from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED, HealthFlag, Severity, Verdict
 from casemate.report import html, json
 from casemate.report.defense_table import NOT_ASKED, defense_tables
-from casemate.stats import Measurement, mean
+from casemate.stats import Measurement, mean, rate
 
 TUNING, SIGNS = {"name": "fine-tuning", "epochs": 2}, {"name": "spectral-signatures"}
 FLAG = HealthFlag(id="weak-reference", severity=Severity.FAILURE, message="weak")
@@ -70,6 +70,49 @@ def test_rows_are_attacks_and_columns_defenses_and_no_cell_is_blank():
     assert labels.clean_model is None
     assert [c.accuracy and c.accuracy.value for c in null.cells] == [0.95, 0.945, None]
     assert all(c.notes or c.accuracy for r in found.rows for c in r.cells)
+
+
+def judging(made, *found):
+    evidence = made.evidence
+    return replace(made, evidence=replace(evidence, measurements=(*evidence.measurements, *found)))
+
+
+def test_what_a_defense_says_of_a_backdoor_is_a_share_of_the_seeds():
+    cleanse, private = {"name": "neural-cleanse"}, {"name": "private-training"}
+    bound = Measurement(
+        name="epsilon", value=2.5, n=1, low=2.5, high=2.5, unit="nats", method="exact"
+    )
+    trials = [
+        judging(
+            poisoned(1 + s, badnets(), seed=s, defense=cleanse),
+            rate(FLAGGED, 1, 1),
+            rate(NAMED, int(s == 0), 1),
+        )
+        for s in range(3)
+    ]
+    trials += [
+        judging(
+            poisoned(4 + s, None, seed=s, defense=cleanse, share=None),
+            rate(FALSE_FLAG, int(s == 0), 1),
+        )
+        for s in range(3)
+    ]
+    trials += [
+        judging(poisoned(7 + s, badnets(), seed=s, defense=private), bound) for s in range(3)
+    ]
+    null, backdoor = one(*trials).rows
+    assert dict(null.cells[1].small) == {"flagged falsely": rate(FALSE_FLAG, 1, 3)}
+    assert dict(backdoor.cells[1].small) == {
+        "backdoor flagged": rate(FLAGGED, 3, 3),
+        "target named": rate(NAMED, 1, 3),
+    }
+    assert [(w, m.value) for w, m in backdoor.cells[2].small] == [("epsilon", 2.5)]
+    made = record(*trials)
+    page = html.page(made).replace("\u00a0", " ")
+    assert 'backdoor flagged 100.0 % <span class="between">[43.9, 100.0]</span>' in page
+    assert 'flagged falsely 33.3 % <span class="between">[6.1, 79.2]</span>' in page
+    cells = json.document(made)["training_defenses"][0]["rows"][1]["cells"]
+    assert {m["name"]: (m["value"], m["n"]) for m in cells[1]["measurements"]}[FLAGGED] == (1, 3)
 
 
 def test_namesakes_are_told_apart_by_what_differs():

@@ -7,12 +7,14 @@ import pytest
 from poisoned_trials import badnets, flips, noise, poisoned, record, rows
 from report_demo import evidence, trial
 
+from casemate.evidence import FLAGGED
 from casemate.report import html
 from casemate.report.comparisons import comparisons
 from casemate.report.curves import charts
 from casemate.report.facts import facts_of, varying
 from casemate.report.matrix import matrix
-from casemate.stats import mean
+from casemate.report.poisonings import over_seeds
+from casemate.stats import mean, rate, wilson
 from casemate.threats import Stage
 
 
@@ -30,6 +32,21 @@ def test_the_seeds_of_a_setting_are_one_row_with_students_interval():
     assert found[0].poisoned == 600
     alone = found[1].figures["clean accuracy"]
     assert (alone.n, alone.method) == (1000, "wilson")
+
+
+def test_yes_and_no_are_counted_over_the_seeds():
+    flags = (1, 1, 0)
+    found = rows(
+        *(
+            replace(made, evidence=replace(made.evidence, measurements=(rate(FLAGGED, f, 1),)))
+            for f, made in ((f, poisoned(i, badnets(), seed=i)) for i, f in enumerate(flags, 1))
+        )
+    )
+    assert found[0].figures[FLAGGED] == rate(FLAGGED, 2, 3)
+    # three that agree are not sure: Student's t would have no width
+    same = over_seeds([rate(FLAGGED, 1, 1)] * 3)
+    assert (same.value, same.n, same.low) == (1.0, 3, wilson(3, 3)[0])
+    assert over_seeds([rate(FLAGGED, 1, 1), None]) == rate(FLAGGED, 1, 1)
 
 
 def test_another_parameter_or_defense_is_another_row():

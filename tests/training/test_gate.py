@@ -157,6 +157,17 @@ def test_after_training_the_undefended_model_is_mended():
     assert passage.facts["notes"] == {"score": 2.5, "found": 1}
 
 
+def test_who_names_a_class_and_no_score_is_heard_too():
+    class Names:
+        phase = "after"
+
+        def repair(self, model, rng, lab, clean=None):
+            return Repaired(model=model, found=0)
+
+    passage = defended(Names(), data(), torch.tensor([0]), trained, seed=0, lab=lab(), clean=None)
+    assert passage.facts["notes"] == {"score": None, "found": 0}
+
+
 def test_during_training_nothing_else_is_trained():
     def never(dataset):
         raise AssertionError("the undefended model is not asked for")

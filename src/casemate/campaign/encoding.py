@@ -22,7 +22,7 @@ _TABLES = ("samples", "examples")
 
 
 def encode_evidence(evidence: Evidence) -> tuple[str, bytes]:
-    """Return measurements, flags and costs as JSON, and the arrays as safetensors."""
+    """Return measurements, flags, costs and notes as JSON, and the arrays as safetensors."""
     document = {
         "measurements": [asdict(m) for m in evidence.measurements],
         "by_class": [asdict(m) for m in evidence.by_class],
@@ -30,6 +30,7 @@ def encode_evidence(evidence: Evidence) -> tuple[str, bytes]:
             {"id": f.id, "severity": f.severity.value, "message": f.message} for f in evidence.flags
         ],
         "spent": evidence.spent,
+        "notes": evidence.notes,
         # safetensors sorts its entries; the order of the columns is kept here
         "columns": {table: list(getattr(evidence, table)) for table in _TABLES},
     }
@@ -53,6 +54,7 @@ def decode_evidence(text: str, content: bytes) -> Evidence:
             for f in document["flags"]
         ),
         spent=document["spent"],
+        notes=document.get("notes", {}),  # older evidence has none
         **tables,
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.note_figures import note_figures
+from casemate.campaign.notes import bounded
 from casemate.evidence import HealthFlag, Severity
 from casemate.stats import Measurement
 
@@ -26,15 +28,20 @@ _COUNTED = {
 }
 
 
-def with_facts(evidence: Evidence, facts: Mapping[str, Any]) -> Evidence:
+def with_facts(
+    evidence: Evidence, facts: Mapping[str, Any], *, target: int | None = None
+) -> Evidence:
     """Return the evidence with what attack and defense did at the training gate.
 
     Args:
         evidence: Of the trained model.
         facts: As `Victims.facts` returns them.
+        target: Label that the attack's trigger leads to; None without a trigger.
     """
     defense = facts.get("defense") or {}
     measured = [Measurement(**m) for m in defense.get("measurements", ())]
+    notes = defense.get("notes") or {}
+    measured += note_figures(notes, target)
     flags = list(evidence.flags)
     if "learned" in facts:
         learned = Measurement(**facts["learned"])
@@ -64,6 +71,7 @@ def with_facts(evidence: Evidence, facts: Mapping[str, Any]) -> Evidence:
         measurements=(*evidence.measurements, *measured),
         flags=tuple(flags),
         spent=spent,
+        notes=bounded(notes),
     )
 
 

@@ -252,12 +252,13 @@ class Gates:
 
         self._examples = None
         poisoned, samples = self.victims.poisoned(trial, store, tell), self.samples(trial)
+        target = None
         exposure = Exposure(round=trial.options.round, attacked=poisoned is not None)
         domain = samples.domain
         if poisoned is not None and poisoned.trigger is not None:
-            trigger = poisoned.trigger
+            trigger, target = poisoned.trigger, poisoned.trigger.target
             exposure = Exposure(
-                show=lambda x: trigger(x, domain), goal=trigger.target, round=trial.options.round
+                show=lambda x: trigger(x, domain), goal=target, round=trial.options.round
             )
         elif poisoned is not None and poisoned.aim is not None:
             aim = poisoned.aim
@@ -284,7 +285,7 @@ class Gates:
             batch_size=self.batch_size,
             progress=progress,
         )
-        return with_facts(evidence, self.victims.facts(trial, store))
+        return with_facts(evidence, self.victims.facts(trial, store), target=target)
 
     def _answers(self, trial: Trial, clean: Target, samples: Dataset) -> Tensor | None:
         """Return what a clean model answers to samples, or None where a defense may draw at random.

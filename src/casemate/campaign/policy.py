@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from casemate.campaign.record import Finding
 from casemate.errors import ExitCode, did_you_mean
-from casemate.evidence import Verdict
+from casemate.evidence import ONCE_A_TRIAL, Verdict
 from casemate.stats import wilson
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ def more_samples(measured: Measurement, limit: float, *, upper: bool) -> int | N
 
 
 def _advice(measured: Measurement, rule: Rule) -> str:
+    if measured.name in ONCE_A_TRIAL:
+        return "a trial says it once, whatever its samples; the report has it over the seeds"
     more = more_samples(measured, rule.limit, upper=rule.upper)
     if more is None:
         return "no number of samples would settle it, the value is too close to the limit"

@@ -39,6 +39,8 @@ def differences(before: Evidence, after: Evidence, *, same_batches: bool = True)
         was_said, now_said = getattr(before, what), getattr(after, what)
         if was_said != now_said:
             found.append(f"{what} were {was_said or 'none'} and are {now_said or 'none'}")
+    if before.notes != after.notes:
+        found.append(f"what the defense noted differs in {', '.join(_noted(before, after))}")
     for table in ("samples", "examples"):
         columns = _changed(getattr(before, table), getattr(after, table))
         if columns:
@@ -52,6 +54,11 @@ def _all(evidence: Evidence) -> tuple[Measurement, ...]:
 
 def _measured(evidence: Evidence, name: str) -> Measurement | None:
     return next((m for m in _all(evidence) if m.name == name), None)
+
+
+def _noted(before: Evidence, after: Evidence) -> list[str]:
+    names = dict.fromkeys((*before.notes, *after.notes))
+    return [name for name in names if before.notes.get(name) != after.notes.get(name)]
 
 
 def _words(measurement: Measurement | None) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED
 from casemate.report import formats
 from casemate.report.defense_costs import DefenseCost, defense_cost
 from casemate.report.facts import SUCCESS, Facts, State, share_key
@@ -30,6 +31,10 @@ _SMALL = {
     "recall of removal": "recall",
     "area under the curve": "area under the curve",
     "certified poisons": "certified poisons",
+    FLAGGED: "backdoor flagged",
+    NAMED: "target named",
+    FALSE_FLAG: "flagged falsely",
+    "epsilon": "epsilon",
     "monitor detection": "detected",
     "monitor false alarms": "false alarms",
     "monitor area under the curve": "area under the curve of the monitor",

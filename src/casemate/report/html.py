@@ -28,6 +28,7 @@ from casemate.report.frontier import frontiers
 from casemate.report.limits import LADDER, MAX_BYTES, next_rung
 from casemate.report.matrix import matrix, untested
 from casemate.report.monitoring import monitoring
+from casemate.report.noted import noted
 from casemate.report.plots import draw, drawn
 from casemate.report.poison_curves import poison_charts
 from casemate.report.poisonings import FLOORS, poisonings
@@ -164,6 +165,7 @@ def _environment() -> Environment:
         ),
         identifiers=identifiers,
         drawn=drawn,
+        noted=noted,
         most_marks=MOST_MARKS,
     )
     environment.filters.update(

@@ -170,6 +170,7 @@ def _trial(facts: Facts) -> dict[str, Any]:
         "by_class": evidence.by_class if evidence else [],
         "flags": evidence.flags if evidence else [],
         "spent": evidence.spent if evidence else {},
+        "notes": evidence.notes if evidence else {},
         "verdict": trial.verdict,
         "reasons": trial.reasons,
         "error": trial.error,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from casemate.evidence import ONCE_A_TRIAL
 from casemate.report.facts import SUCCESS, share_key
-from casemate.stats import Measurement, mean
+from casemate.stats import Measurement, mean, rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,8 @@ _DEFENSE = (
     "recall of removal",
     "area under the curve",
     "certified poisons",
+    *ONCE_A_TRIAL,
+    "epsilon",
     "monitor detection",
     "monitor false alarms",
     "monitor area under the curve",
@@ -65,8 +68,9 @@ class Poisoning:
     Attributes:
         first: Any of them.
         trials: All of them.
-        figures: By name, over the seeds: their mean with Student's t interval; of a single trial
-            its own figure.
+        figures: By name, over the seeds: their mean with Student's t interval; what a trial
+            answers with yes or no as a share of the seeds with Wilson's; of a single trial its own
+            figure.
         poisoned: Samples that the attacker touched, or None; where seeds differ the most.
         least: The fewest that it touched with any seed, or None.
         relabeled: How many got another label, with the seed of `poisoned`, or None.
@@ -139,12 +143,17 @@ def _added(f: Facts) -> Measurement | None:
 
 
 def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
-    """Return the mean over seeds; of one seed its own figure, of none None."""
+    """Return the mean over seeds; of one seed its own figure, of none None.
+
+    Yes and no are counted: seeds that agree have no variance, and Student's t would be sure.
+    """
     measured = [m for m in found if m is not None and m.value is not None]
     if len(measured) <= 1:
         return measured[0] if measured else None
-    first = measured[0]
-    return mean(first.name, [m.value for m in measured if m.value is not None], first.unit)
+    first, values = measured[0], [m.value for m in measured if m.value is not None]
+    if first.name in ONCE_A_TRIAL:
+        return rate(first.name, sum(map(round, values)), len(values))
+    return mean(first.name, values, first.unit)
 
 
 def within_shares(found: Measurement) -> Measurement:

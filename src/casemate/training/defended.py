@@ -1,4 +1,12 @@
-"""What defenses at the training gate are: they clean the data, train otherwise, or mend a model."""
+"""What defenses at the training gate are: they clean the data, train otherwise, or mend a model.
+
+What a defense notes goes into the result. Some notes are read as figures and labels:
+
+- "found" and "score" are those of `Repaired`; "found" is None where no backdoor was seen;
+- "epsilon" with "delta" is a guarantee of differential privacy;
+- labels under "found", "flagged" and "class" are shown by the names of their classes, and of a list
+  of mappings with "class" and "suspected" those classes that are suspected.
+"""
 
 from __future__ import annotations
 

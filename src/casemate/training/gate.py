@@ -132,7 +132,7 @@ def defended(
             repaired = cast("Repairer", defense).repair(before, rng, lab, clean)
         seconds = time.perf_counter() - started
         model, notes = repaired.model, dict(repaired.notes)
-        if repaired.score is not None:
+        if repaired.score is not None or repaired.found is not None:
             notes |= {"score": repaired.score, "found": repaired.found}
         if repaired.suspects is not None:
             measured = found(repaired.suspects, touched)

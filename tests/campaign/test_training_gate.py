@@ -325,6 +325,10 @@ def test_nothing_is_trained_or_measured_twice(tmp_path):
     assert [t.evidence.measurements for t in again.trials] == [
         t.evidence.measurements for t in first.trials
     ]
+    classes = [t.evidence.by_class for t in again.trials]
+    assert classes == [t.evidence.by_class for t in first.trials]
+    assert all(m.n for found in classes for m in found)
+    assert {len(found) for found in classes} == {len(first.models[0]["classes"])}
 
 
 def test_a_defense_is_measured_by_what_it_removed(tmp_path):

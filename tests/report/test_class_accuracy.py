@@ -146,6 +146,10 @@ def test_many_settings_are_cut_into_tables_that_can_be_read():
     assert [len(t.columns) for t in found] == [12, 12, 6]
     shown = [c.row.poisoned for t in found for c in t.columns]
     assert shown == [600 + i for i in range(30)]
+    other = seeds({**noise(1.0, 0.5), "kind": "uniform"}, (9, 9, 9), first=40)
+    found = class_tables(rows(*trials[:12], *other))
+    # each table says which kind it is, though there is only one in it
+    assert [{c.words for c in t.columns} for t in found] == [{"kind gaussian"}, {"kind uniform"}]
 
 
 def test_evidence_without_classes_makes_no_table():

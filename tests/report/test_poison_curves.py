@@ -134,10 +134,10 @@ def test_of_several_parameters_the_values_stand_beside_the_curve():
     ]
     charts = {c.over: c for c in poison_charts(rows(*grid(top_5=False)[:12], *pepper))[:1]}
     assert [s.brief for s in charts["share"].series] == [
-        "gaussian, 0.25",
-        "gaussian, 0.5",
-        "gaussian, 1",
-        "uniform, 0.1",
+        "0.25, gaussian",
+        "0.5, gaussian",
+        "1, gaussian",
+        "0.1, uniform",
     ]
 
 

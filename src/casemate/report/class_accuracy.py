@@ -30,7 +30,7 @@ class Column:
 
     Attributes:
         row: Its trials.
-        words: The parameters in which the settings of the table differ; untrusted text.
+        words: The parameters in which the attack's settings differ; untrusted text.
     """
 
     row: Poisoning
@@ -123,7 +123,7 @@ def _tables(system: str, rows: Sequence[Poisoning]) -> Iterator[ClassTable]:
             attacks.setdefault(row.first.attack, []).append(row)
     for name, settings in attacks.items():
         for some in _packed(_families(settings)):
-            columns = (*(Column(row=n, words="") for n in nobody), *_columns(some))
+            columns = (*(Column(row=n, words="") for n in nobody), *_columns(some, settings))
             yield ClassTable(
                 system=system,
                 defense=some[0].first.defense,
@@ -162,7 +162,8 @@ def _packed(families: Sequence[Sequence[Poisoning]]) -> Iterator[list[Poisoning]
         yield table
 
 
-def _columns(settings: Sequence[Poisoning]) -> list[Column]:
+def _columns(some: Sequence[Poisoning], settings: Sequence[Poisoning]) -> list[Column]:
+    """Return the columns of a table, told apart from all settings, also those of other tables."""
     names = dict.fromkeys(name for row in settings for name in row.first.parameters)
     differing = [
         name
@@ -171,7 +172,7 @@ def _columns(settings: Sequence[Poisoning]) -> list[Column]:
     ]
     goals = len({row.first.scenario for row in settings}) > 1
     columns = []
-    for row in settings:
+    for row in some:
         words = [row.first.scenario] if goals and row.first.targeted else []
         mine = parameters_in_words({name: row.first.parameters.get(name) for name in differing})
         columns.append(Column(row=row, words=", ".join([*words, mine] if mine else words)))

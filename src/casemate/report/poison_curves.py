@@ -111,7 +111,8 @@ def _brief(row: Poisoning, others: Sequence[Poisoning], over: Over) -> str:
     found = {k: v for k, v in _differing(row, others, over).items() if v is not None}
     if len(found) == 1:
         return parameters_in_words(found)
-    return ", ".join(formats.value(v) for v in found.values())
+    # how much or how strong first: a name beside the curve is cut at its end
+    return ", ".join(formats.value(v) for v in reversed(found.values()))
 
 
 def _differing(row: Poisoning, others: Sequence[Poisoning], over: Over) -> dict[str, object]:

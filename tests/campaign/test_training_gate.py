@@ -108,7 +108,7 @@ def test_defaults_lie_under_the_gate_part_by_part():
     [
         (
             "{attack: {name: pgd}}",
-            "trials[0].training.attack: pgd acts at inference; name it beside",
+            "training.attack: pgd acts at inference; name it in the trial, beside training",
         ),
         ("{defense: {name: median}}", "trials[0].training.defense: median acts at inference"),
         ("{attak: null}", 'there is no key "attak" under training. Did you mean "attack"?'),
@@ -120,6 +120,11 @@ def test_defaults_lie_under_the_gate_part_by_part():
         ("{clean: 1.5}", "trials[0].training.clean"),
         ("{clean: 100000}", "clean asks for 100000 samples, but digits/train has"),
         ("badnets", 'training: is "badnets", but must be a mapping'),
+        ("[]", "trials[0].training: is an empty list, which makes no trial"),
+        (
+            "{attack: {name: badnets}}\n    seed: [0, 1, 0]",
+            "trials[0].seed: holds 0 more than once; give each seed once",
+        ),
         (
             "{attack: {name: badnets, amount: {percent: 120}}}",
             "amount.percent must be a number above 0 and at most 100, got 120",
@@ -138,6 +143,16 @@ def test_what_does_not_fit_is_one_sentence_before_anything_runs(training, senten
     assert sentence in found
     assert "c.yaml, line" in found
     assert len(found.splitlines()) == 1
+
+
+def test_evidence_of_a_defended_trial_does_not_depend_on_what_else_was_run(tmp_path):
+    defended = f"training: {{attack: {PATCH}, defense: {{name: spectral-signatures}}}}"
+    alone = by_name(run(trial(defended), tmp_path / "alone"))
+    both = f"training: {{attack: {PATCH}, defense: [null, {{name: spectral-signatures}}]}}"
+    beside = by_name(run(trial(both), tmp_path / "both"), 1)
+    assert alone["poisoned samples learned"] == beside["poisoned samples learned"]
+    names = [n for n in beside if n != "seconds of the defense"]
+    assert [alone.get(n) for n in names] == [beside[n] for n in names]
 
 
 def test_an_attack_on_training_has_no_place_at_inference():

@@ -190,6 +190,16 @@ def test_a_trigger_that_changes_nothing_is_no_attack():
     assert [f.id for f in found.failed] == ["trigger-without-effect"]
 
 
+def test_where_no_sample_counts_nothing_was_attacked():
+    """The only class that the attacker wants is one that the reference never reads right."""
+    nobody = Exposure(goal=0, only=torch.empty(0, dtype=torch.int64))
+    found = expose(nobody, model(GOOD), model(GOOD), data())
+    assert [f.id for f in found.failed] == ["nothing-attacked"]
+    assert found["attack success rate"].value is None
+    unattacked = expose(replace(nobody, attacked=False), model(GOOD), model(GOOD), data())
+    assert not unattacked.failed
+
+
 def test_rounding_puts_the_trigger_on_the_grid():
     coarse = replace(data(), domain=replace(DOMAIN, step=0.1))
     faint = Exposure(show=lambda x: x + 0.04, goal=0, round=True)

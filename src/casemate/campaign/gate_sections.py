@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["TRAINING_KEYS", "built", "expand_training", "plugin_at"]
 
 TRAINING_KEYS = ("attack", "defense", "clean")
-_WHERE = {Stage.TRAINING: "under training", Stage.INFERENCE: "beside data and model"}
+_WHERE = {Stage.TRAINING: "under training", Stage.INFERENCE: "in the trial, beside training"}
 
 
 def expand_training(
@@ -30,6 +30,8 @@ def expand_training(
 ) -> list[Variant]:
     """Return the training gates that the section "training" expands to, built."""
     if isinstance(section, list):
+        if not section:
+            problems.add(path, "is an empty list, which makes no trial; remove it or fill it")
         parts = [expand_training(s, (*path, i), base_dir, problems) for i, s in enumerate(section)]
         return [variant for part in parts for variant in part]
     if section is None:
@@ -55,6 +57,11 @@ def expand_training(
                 built(v, _at_training(kind, base_dir), problems)
                 for v in expand_plugin(kind, value, (*path, key), problems)
             ]
+    return _gates(groups, path, problems)
+
+
+def _gates(groups: dict[str, list[Variant]], path: KeyPath, problems: Problems) -> list[Variant]:
+    """Return a gate for each combination of what its keys can be."""
     noted = problems.noted
     found = []
     for combination in product(groups.values(), path, problems):

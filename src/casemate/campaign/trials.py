@@ -18,7 +18,7 @@ from casemate.identity import canonical
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from casemate import registry
@@ -178,10 +178,21 @@ def _section(
         return variants, lambda v: plugin_at(Stage.INFERENCE, kind, v, base_dir)
     if key == "goal":
         return expand_values(value, Goal, path), lambda v: _goal(v, base_dir)
+    variants = expand_values(value, field_types(Options)[key], path)
+    if key == "seed":
+        _check_seeds(variants, path, problems)
     return (
-        expand_values(value, field_types(Options)[key], path),
+        variants,
         lambda v: getattr(_option(key, v, base_dir), key),
     )
+
+
+def _check_seeds(variants: Sequence[Variant], path: KeyPath, problems: Problems) -> None:
+    """Note a seed that stands twice: it would count as two observations of what is one model."""
+    seeds = [repr(v.value) for v in variants]
+    twice = next((s for s in seeds if seeds.count(s) > 1), None)
+    if twice is not None:
+        problems.add(path, f"holds {twice} more than once; give each seed once")
 
 
 def _option(key: str, value: Any, base_dir: Path) -> Options:

@@ -228,6 +228,10 @@ class Victims:
         gate = trial.training or _NOTHING
         if gate.defense is None:
             return self._attacked(trial, store, tell)
+        # evidence says what the attack did to the undefended model, whoever made it and when
+        attacked = self.victim_key(trial, defended=False)
+        if gate.attack is not None and store.value(_facts_name(attacked)) is None:
+            self._attacked(trial, store, tell)
         name = self.victim_key(trial)
         words = f"{plain_model(trial.model)} with {gate.defense.name}"
         return self._pooled(name, lambda: self._defended(trial, store, tell), store, tell, words)

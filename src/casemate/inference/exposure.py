@@ -330,6 +330,15 @@ def _flags(
                 "it longer or mend its recipe",
             )
         )
+    if exposure.attacked and not table["eligible"].any():
+        found.append(
+            HealthFlag(
+                id="nothing-attacked",
+                severity=Severity.FAILURE,
+                message=f"of {n} samples none counts: the model trained without the attack reads "
+                "none of those that the attacker wants right; take other seeds, samples or classes",
+            )
+        )
     if exposure.show is not None and table["eligible"].any():
         moved = int((table["linf"][table["eligible"]] > 0).sum())
         if moved == 0:

@@ -64,7 +64,8 @@ CHECKS: dict[str, Check] = {
         Check(
             id="nothing-attacked",
             title="Nothing to attack",
-            meaning="The clean system got no sample right, so there was no attack to count.",
+            meaning="The clean system got no sample right that the attacker wants, so that no "
+            "attack counts.",
             remedy="Check labels, class order and preprocessing with casemate check.",
         ),
         Check(

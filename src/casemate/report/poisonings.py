@@ -159,10 +159,13 @@ def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
 def within_shares(found: Measurement) -> Measurement:
     """Return a share with its interval cut to [0, 1], where Student's t may reach beyond.
 
-    A drop can be negative and is no share, though its unit is that of one.
+    A drop and what poison adds are differences of shares, in [-1, 1]; similarity is at most 1.
     """
-    if found.unit not in _SHARES or found.name in (*_DROPS, ADDED):
+    least = 0.0
+    if found.name in (*_DROPS, ADDED, SSIM):
+        least = -1.0
+    elif found.unit not in _SHARES:
         return found
     if found.low is None or found.high is None:
         return found
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+    return replace(found, low=max(least, found.low), high=min(1.0, found.high))

@@ -53,6 +53,7 @@ MEASURES = {
     "clean accuracy drop of another clean model": "1",
     "worst class accuracy drop of another clean model": "1",
     "attack success rate without the attack": "1",
+    "target answered without the trigger": "1",
     "poisoned samples learned": "1",
     "precision of removal": "1",
     "recall of removal": "1",

@@ -190,6 +190,19 @@ def test_a_trigger_that_changes_nothing_is_no_attack():
     assert [f.id for f in found.failed] == ["trigger-without-effect"]
 
 
+def test_a_model_that_answers_the_target_anyway_has_no_backdoor():
+    always = [[0.0, 0, 0], [0, 1.0, 1.0], [0, 1.0, 1.0]]  # the others never score above zero
+    found = expose(Exposure(show=mark, goal=0), model(always), model(GOOD), data())
+    rates = by_name(found)
+    assert rates["attack success rate"].value == 1.0
+    assert rates["target answered without the trigger"].value == 1.0
+    assert rates["target answered without the trigger"].n == 20
+    assert [f.id for f in found.flags] == ["collapsed-victim"]
+    sound = expose(Exposure(show=mark, goal=0), model(GOOD), model(GOOD), data())
+    assert by_name(sound)["target answered without the trigger"].value == 0.0
+    assert not sound.flags
+
+
 def test_where_no_sample_counts_nothing_was_attacked():
     """The only class that the attacker wants is one that the reference never reads right."""
     nobody = Exposure(goal=0, only=torch.empty(0, dtype=torch.int64))

@@ -40,8 +40,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FLAGS", "Exposure", "Guarded", "expose", "scores"]
 
-FLAGS = ("weak-reference", "trigger-without-effect")
+FLAGS = ("weak-reference", "trigger-without-effect", "collapsed-victim")
 """What can be wrong with an attack on training, or with the comparison; see docs/health.md."""
+
+WITHOUT_TRIGGER = "target answered without the trigger"
+"""Share of the samples that count to which the model itself answers the target as they are."""
 
 _EXAMPLES = 6
 _BLOCK = 512
@@ -62,7 +65,7 @@ class Exposure:
         attacked: Whether there is an attacker, so that there can be success.
     """
 
-    revision: ClassVar[int] = 4
+    revision: ClassVar[int] = 5
 
     show: Callable[[Tensor], Tensor] | None = None
     goal: int | None = None
@@ -273,6 +276,9 @@ def _measurements(
     if exposure.goal is not None:
         name = "attack success rate without the attack"
         out.append(rate(name, int(table["reference_success"].sum()), int(eligible.sum())))
+    if exposure.show is not None and exposure.goal is not None:
+        already = int((table["clean_label"][eligible] == exposure.goal).sum())
+        out.append(rate(WITHOUT_TRIGGER, already, int(eligible.sum())))
     if classes > TOP and "clean_rank" in table:
         out.append(rate("clean top-5 accuracy", int((table["clean_rank"] < TOP).sum()), n))
     if "certified" in table:
@@ -348,6 +354,19 @@ def _flags(
                     severity=Severity.FAILURE,
                     message="the trigger leaves every input as it is, on the grid of values that "
                     "inputs have; make it stronger",
+                )
+            )
+    if exposure.show is not None and exposure.goal is not None:
+        eligible, hits = table["eligible"], int(table["success"].sum())
+        already = int((table["clean_label"][eligible] == exposure.goal).sum())
+        if hits and 2 * already >= hits:
+            found.append(
+                HealthFlag(
+                    id="collapsed-victim",
+                    severity=Severity.WARNING,
+                    message=f"the model answers the target to {already} of {int(eligible.sum())} "
+                    f"samples without the trigger and to {hits} with it: most of that success is a "
+                    "broken model and no backdoor; look at its clean accuracy",
                 )
             )
     return found

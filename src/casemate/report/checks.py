@@ -148,6 +148,14 @@ CHECKS: dict[str, Check] = {
             scope=_TRAINING,
         ),
         Check(
+            id="collapsed-victim",
+            title="A victim that answers the target anyway",
+            meaning="Most of the success is there without the trigger: the model is broken, and no "
+            "backdoor.",
+            remedy="Read success beside clean accuracy; train longer, or choose another defense.",
+            scope=_TRAINING,
+        ),
+        Check(
             id="poison-not-learned",
             title="Poison that was not learned",
             meaning="The model does not give its poisoned training samples their labels.",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACCURACY",
     "ADDED",
+    "ALREADY",
     "BUYS",
     "CONFIDENCE",
     "COSTS",
@@ -35,13 +36,14 @@ __all__ = [
 ]
 
 NULL = "attack success rate without the attack"
+ALREADY = "target answered without the trigger"
 ADDED = "success that the poison adds"
 """Success minus what a model that saw no poison gives the attacker, seed by seed."""
 ACCURACY = "clean accuracy"
 TOP_5, CONFIDENCE = "clean top-5 accuracy", "confidence in true class, clean"
 DROP, WORST_DROP = "clean accuracy drop", "worst class accuracy drop"
 LINF, SSIM = "distance linf", "ssim"
-BUYS = (SUCCESS, NULL, ACCURACY, TOP_5, CONFIDENCE)
+BUYS = (SUCCESS, NULL, ALREADY, ACCURACY, TOP_5, CONFIDENCE)
 FLOORS = {name: f"{name} of another clean model" for name in (DROP, WORST_DROP)}
 """What a drop is read against: that of a clean model of another seed."""
 COSTS = (DROP, WORST_DROP, LINF, SSIM)

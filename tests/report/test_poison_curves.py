@@ -34,6 +34,19 @@ def test_one_attack_at_several_shares_is_a_curve_over_seeds():
     assert [p.n for p in curve.points] == [2, 2, 2]
 
 
+def test_titles_tell_systems_apart():
+    plain = shares((60, 10), (600, 98))
+    defended = [
+        poisoned(10 + i, badnets(p), share=(n, 60_000), defense={"name": "<fine>", "epochs": 3})
+        for i, (n, p) in enumerate([(60, 0.1), (600, 1.0)])
+    ]
+    titles = [c.title for c in poison_charts(rows(*plain, *defended))]
+    assert len(titles) == len(set(titles)) == 4
+    assert sum("<fine>" in t for t in titles) == 2
+    assert "<fine>" not in html.page(record(*plain, *defended))
+    assert poison_charts(rows(*plain))[0].title == "Attack success rate under poisoning"
+
+
 def test_who_wants_any_error_has_a_curve_of_accuracy_only():
     found = poison_charts(
         rows(

@@ -66,12 +66,15 @@ class Chart:
         measure: What y is.
         over: What x is: how far an input is moved, the share of training samples that is poisoned,
             in percent, or how strong the poison is.
+        system: What sets the attacked system apart from those of other figures, or empty; text
+            from the user.
     """
 
     norm: str
     series: tuple[Series, ...]
     measure: str = SUCCESS
     over: Literal["perturbation", "share", "intensity"] = "perturbation"
+    system: str = ""
 
     @property
     def title(self) -> str:
@@ -79,7 +82,8 @@ class Chart:
         if self.over == "perturbation":
             return "Robustness against budget"
         words = self.measure.removesuffix(", clean")
-        return f"{words[:1].upper()}{words[1:]} under poisoning"
+        of = f": {self.system}" if self.system else ""
+        return f"{words[:1].upper()}{words[1:]} under poisoning{of}"
 
     @property
     def column(self) -> str:

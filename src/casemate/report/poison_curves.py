@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from casemate.report import formats
 from casemate.report.curves import Chart, Point, Series
-from casemate.report.facts import SUCCESS, parameters_in_words, share_key
+from casemate.report.facts import SUCCESS, parameters_in_words, share_key, varying
 from casemate.report.plots import MOST_SERIES
 from casemate.report.poisonings import ACCURACY, CONFIDENCE, SEED, TOP_5
+from casemate.report.standing import NOTHING, column, standing
 from casemate.report.strength import intensity, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from casemate.report.facts import Facts
     from casemate.report.poisonings import Poisoning
 
 __all__ = ["poison_charts"]
 
 _MEASURES = (SUCCESS, ACCURACY, TOP_5, CONFIDENCE)
+_LONGEST = 90  # characters of a title that tell systems apart
 Over = Literal["share", "intensity"]
 
 
@@ -37,13 +41,30 @@ def poison_charts(rows: Sequence[Poisoning]) -> tuple[Chart, ...]:
         if row.poisoned is not None:
             systems[share_key(row.first, *SEED, "training.attack")].append(row)
     overs: tuple[Over, ...] = ("share", "intensity")
+    firsts = [members[0].first for members in systems.values()]
+    words = _systems(firsts)
     return tuple(
-        chart
+        replace(chart, system=words[members[0].first.number])
         for members in systems.values()
         for over in overs
         for measure in _MEASURES
         for chart in _charts(members, measure, over)
     )
+
+
+def _systems(firsts: Sequence[Facts]) -> dict[int, str]:
+    """Return by the number of each system's first trial what sets it apart, where anything does."""
+    others = varying(firsts, *SEED, "training.attack")
+    stands = {
+        f.number: "no defense" if column(f) == NOTHING else s.name
+        for f, s in zip(firsts, standing(firsts), strict=True)
+    }
+    alike = len(set(stands.values())) < 2  # noqa: PLR2004 - one defense sets nobody apart
+    found = {}
+    for number, other in others.items():
+        words = ", ".join(w for w in ("" if alike else stands[number], other) if w)
+        found[number] = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
+    return found
 
 
 def _charts(rows: Sequence[Poisoning], measure: str, over: Over) -> list[Chart]:

@@ -10,12 +10,12 @@ from poisoned_trials import badnets, count, poisoned, record, rows
 
 from casemate.report import html, json
 from casemate.report.bounds import bounds
-from casemate.report.poisonings import DROP
+from casemate.report.poisonings import DROP, WORST_DROP
 
 
 def victims(*right, **promise):
     """Return trials of one attack: how many of 1,000 each seed reads right; 960 without it."""
-    attack = count("low-impact", 60, **promise)
+    attack = count("low-impact", 60, delta_class=0.05, **promise)
     return [poisoned(i + 1, attack, seed=i, right=r) for i, r in enumerate(right)]
 
 
@@ -43,10 +43,15 @@ def test_the_limit_is_students():
 def test_who_promises_nothing_is_held_to_nothing():
     (row,) = rows(poisoned(1, badnets()))
     assert bounds(row) == {}
+    # an amplitude of the same name
+    assert bounds(rows(poisoned(1, count("sig", 60, delta=0.08)))[0]) == {}
 
 
 def test_page_and_document_say_it():
     made = record(*victims(959, 960, 959, delta=0.005))
     assert "at most 0.50 points: kept" in html.page(made)
     (setting,) = json.document(made)["frontier"][0]["settings"]
-    assert [(b["name"], b["verdict"]) for b in setting["bounds"]] == [(DROP, "kept")]
+    assert [(b["name"], b["verdict"]) for b in setting["bounds"]] == [
+        (DROP, "kept"),
+        (WORST_DROP, "not shown"),
+    ]

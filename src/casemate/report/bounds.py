@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Bound", "bounds"]
 
 _PROMISES = {DROP: "delta", WORST_DROP: "delta_class"}
+"""Parameters of an attack that promises; both belong to a promise."""
 _LEVEL = 0.95
 
 
@@ -41,12 +42,13 @@ class Bound:
 def bounds(row: Poisoning) -> dict[str, Bound]:
     """Return the promises of an attack by the name of the drop; none where it makes none."""
     attack = row.first.trial.settings["training"].get("attack") or {}
-    found = {}
+    found: dict[str, Bound] = {}
+    if not set(_PROMISES.values()) <= attack.keys():
+        return found  # what another attack calls delta may be anything, an amplitude for one
     for name, parameter in _PROMISES.items():
-        most = attack.get(parameter)
-        if isinstance(most, (int, float)):
-            measured = [m.value for f in row.trials if (m := f.measurement(name)) is not None]
-            found[name] = _bound(name, float(most), [v for v in measured if v is not None])
+        measured = [m.value for f in row.trials if (m := f.measurement(name)) is not None]
+        drops = [v for v in measured if v is not None]
+        found[name] = _bound(name, float(attack[parameter]), drops)
     return found
 
 

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Task", "cores", "share_out"]
 
 _PACE = 0.5  # seconds between two reports of progress
-_PRELOADED = ("casemate.training.crew", "casemate.training.making", "torch._dynamo")
-# torch imports dynamo with the first optimizer: two seconds and a hundred megabytes a worker
+_PRELOADED = ("casemate.training.crew", "casemate.training.making")
 _MEMORY = {
     # large pages, and memory that stays with the process: a step of a small network allocates
     # and frees a few megabytes a hundred times a second

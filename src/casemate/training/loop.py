@@ -17,8 +17,8 @@ from casemate.errors import UsageError
 from casemate.models.architecture import initialize
 from casemate.random import stream
 from casemate.training.channels_last import gradients_channels_last
+from casemate.training.descent import Descent
 from casemate.training.normalization import normalization
-from casemate.training.optimizer import optimizer
 from casemate.training.precision import resolve
 from casemate.training.progress import Epoch, Progress
 from casemate.training.trained import TrainedModel, training_key
@@ -155,9 +155,8 @@ def tune(
         tell=progress or _ignore,
         rate=rate,
         loss=loss,
+        after=after,
     )
-    if after is not None:
-        run.optimizer.register_step_post_hook(lambda *_: after())
     return run.all_epochs()
 
 
@@ -199,6 +198,7 @@ class _Run:
         rate: str = "recipe.learning_rate",
         loss: Loss | None = None,
         seen: Seen | None = None,
+        after: Callable[[], None] | None = None,
     ) -> None:
         self.module = module
         self.recipe = recipe
@@ -209,8 +209,9 @@ class _Run:
         self.rate = rate
         self.loss = loss or partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
         self.seen = seen
+        self.after = after
         self.device = next(module.parameters()).device
-        self.optimizer = optimizer(module, recipe)
+        self.descent = Descent(module, recipe)
         self.labels = data.targets
         self.batch = min(recipe.batch_size, len(data))
         self.per_epoch = len(data) // self.batch
@@ -274,11 +275,11 @@ class _Run:
             self.module.train()
         scores = self.scores(x)
         loss = self.loss(scores, labels)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(step, self.steps)
-        self.optimizer.zero_grad()
+        self.descent.forget()
         torch.autograd.backward(loss)
-        self.optimizer.step()
+        self.descent.step(self.recipe.rate(step, self.steps))
+        if self.after is not None:
+            self.after()
         right = scores.detach().argmax(1) == labels
         if self.seen is not None:
             self.seen(positions, right)

@@ -11,24 +11,32 @@ if TYPE_CHECKING:
 
     from casemate.training.recipe import Recipe
 
-__all__ = ["optimizer"]
+__all__ = ["groups", "optimizer"]
 
 
-def optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over a module's parameters.
+def groups(module: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the parameters that are trained, "params", with the "weight_decay" of each group.
 
     Weight decay spares biases and the scales of normalization.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
+    found: list[dict[str, Any]] = [
         # biases and the scales of normalization are vectors; pulling them to zero only hurts
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    groups = [g for g in groups if g["params"]]
+    return [g for g in found if g["params"]]
+
+
+def optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer as torch's class, for libraries that want one.
+
+    `casemate.training.descent` takes the same steps without it.
+    """
+    trained = groups(module, recipe)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
-            groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
+            trained, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0
         )
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))
+    return kind(trained, lr=recipe.learning_rate, betas=(recipe.momentum, 0.999))

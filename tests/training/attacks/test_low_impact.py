@@ -9,6 +9,7 @@ from poison_sets import SETS, lab_of, made
 from scipy.stats import ttest_1samp
 from shelves import FolderShelf
 
+from casemate.data.domain import Domain
 from casemate.data.similarity import ssim
 from casemate.errors import UsageError
 from casemate.random import stream
@@ -150,6 +151,15 @@ def test_borderline_hosts_need_a_rehearsal():
 def test_hosts_are_spread_over_the_classes():
     chosen = poison(replace(QUICK, hosts="spread")).touched
     assert torch.bincount(IMAGES.targets[chosen], minlength=3).tolist() == [0, 3, 3]
+
+
+def test_neighbors_on_a_checkerboard_have_opposite_signs():
+    board = checkerboard(Domain(shape=(3, 4, 5), low=0, high=1))
+    assert board.shape == (1, 3, 4, 5)
+    assert set(board.flatten().tolist()) == {-1.0, 1.0}
+    for axis in (1, 2, 3):
+        size = board.shape[axis]
+        assert torch.equal(board.narrow(axis, 0, size - 1), -board.narrow(axis, 1, size - 1))
 
 
 def test_a_checkerboard_needs_no_surrogate(tmp_path):

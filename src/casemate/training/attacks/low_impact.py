@@ -63,9 +63,9 @@ class LowImpact:
         delta_class: Most that the accuracy of any class may drop, in (0, 1].
         start: The trigger before any rehearsal: "search" for what a search on surrogates that saw
             no poison finds, "random" for random signs, which say what the search is worth, or a
-            "checkerboard" of single pixels: the highest frequency that images can hold, which
-            natural ones hardly contain, so that a clean model does not answer to it and a small
-            kernel learns it from few examples.
+            "checkerboard" of single pixels, in color of single channels too: the highest frequency
+            that images can hold, which natural ones hardly contain, so that a clean model does not
+            answer to it and a small kernel learns it from few examples.
         hosts: Which images are poisoned: "random", those whose label a surrogate is surest of
             ("confident") or least sure of ("doubtful"), as many of each class ("spread"), of each
             class those that surrogates most often forget while they are trained ("forgotten", after
@@ -100,7 +100,7 @@ class LowImpact:
     batch_size: int = 256
 
     threat: ClassVar[ThreatModel] = BACKDOOR_BY_SURROGATE
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     surrogate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -232,11 +232,9 @@ class Workshop:
 
 
 def checkerboard(domain: Domain) -> Tensor:
-    """Return (1, *shape) float32 of 1 and -1, neighbors of opposite sign."""
-    _, height, width = domain.shape
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
-    board = 1.0 - 2.0 * ((rows + columns) % 2)
-    return board.expand(1, *domain.shape).clone()
+    """Return (1, *shape) float32 of 1 and -1, neighbors in pixels and channels of opposite sign."""
+    places = torch.meshgrid(*(torch.arange(side) for side in domain.shape), indexing="ij")
+    return (1.0 - 2.0 * (torch.stack(places).sum(0) % 2))[None]
 
 
 def _towards(targets: Sequence[TorchTarget], x: Tensor, label: int) -> Tensor:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.sections import Training
 from casemate.errors import CasemateError, UsageError
+from casemate.threats import Access
+from casemate.threats import Goal as Aim
 
 if TYPE_CHECKING:
     from casemate.campaign.document import Problems
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Soundness"]
 
+_FIRST = ("data", "training", "training.clean")
+"""Sections without which nothing else can be told."""
 _BACKDOOR = "backdoor-data"
 """The threat whose attacks leave a trigger for test time."""
 
@@ -32,25 +37,33 @@ class Soundness:
 
     def of(self, trial: Trial) -> bool:
         """Return whether nothing is wrong with a trial."""
-        data, attack = trial.data.digest, trial.attack.digest if trial.attack else ""
-        defense = trial.defense.digest if trial.defense else ""
-        goal, model = repr(trial.goal), self._model_name(trial)
+        gate = trial.training or Training()
+        data, goal = trial.data.digest, repr(trial.goal)
+        attack, defense, monitor, poison, remedy = (
+            plugin.digest if plugin is not None else ""
+            for plugin in (trial.attack, trial.defense, trial.monitor, gate.attack, gate.defense)
+        )
+        held_by = str(trial.options.seed) if gate.clean else ""
+        clean, model = (data, str(gate.clean), held_by), self._model_name(trial)
         checks = (
-            ("data", (data,), self._check_data),
-            ("training", model, self._check_training),
+            ("data", (data, str(trial.model.architecture is None)), self._check_data),
+            ("training", (trial.model.digest, str(trial.training is None)), self._check_training),
+            ("training.clean", (trial.model.digest, *clean), self._check_clean),
+            ("training.attack", (trial.model.digest, *clean, poison), self._check_poison),
             ("model", model, self._check_model),
+            ("training.defense", (trial.model.digest, *clean, remedy), self._check_remedy),
             ("goal", (data, goal), self._check_goal),
             ("round", (data, str(trial.options.round)), self._check_round),
             ("attack", (*model, attack, str(trial.goal.to is None)), self._check_attack),
             ("defense", (data, defense), self._check_defense),
-            ("monitor", (*model, attack, str(trial.monitor is None)), self._check_monitor),
+            ("monitor", (*model, attack, monitor), self._check_monitor),
         )
         sound = True
         for section, name, check in checks:
             if (section, *name) not in self._sound:
                 self._sound[(section, *name)] = self._passes(section, trial, check)
             if not self._sound[(section, *name)]:
-                if section == "data":  # nothing else can be told without it
+                if section in _FIRST:
                     return False
                 sound = False
         return sound
@@ -59,15 +72,15 @@ class Soundness:
         try:
             check(trial)
         except CasemateError as error:
-            where = "training.attack" if section == "training" else section
-            place = trial.places.get(where, trial.places.get(section, trial.path))
-            self._problems.add(place, str(error))
+            self._problems.add(trial.places.get(section, trial.path), str(error))
             return False
         return True
 
     def _check_data(self, trial: Trial) -> None:
         if not len(self._gates.data(trial.data, "test")):
             raise UsageError("the test split is empty; give one with samples to attack")
+        if trial.model.architecture is not None:
+            self._gates.data(trial.data, "train")
 
     def _model_name(self, trial: Trial) -> tuple[str, ...]:
         """Return what tells a trial's model from others."""
@@ -75,17 +88,26 @@ class Soundness:
         return trial.data.digest, trial.model.digest, gate, str(trial.options.seed)
 
     def _check_training(self, trial: Trial) -> None:
-        if trial.training is None:
-            return
-        if trial.model.architecture is None:
+        if trial.training is not None and trial.model.architecture is None:
             raise UsageError(
                 "the training gate needs a model that is trained here, but this one comes trained; "
                 "name an architecture, or leave training out"
             )
-        self._gates.victims.check(trial)
+
+    def _check_clean(self, trial: Trial) -> None:
+        if trial.training is not None:
+            self._gates.victims.halves(trial)
+
+    def _check_poison(self, trial: Trial) -> None:
+        if trial.training is not None:
+            self._gates.victims.check_attack(trial)
 
     def _check_model(self, trial: Trial) -> None:
         self._gates.model_key(trial)
+
+    def _check_remedy(self, trial: Trial) -> None:
+        if trial.training is not None and self._sound_model(trial):
+            self._gates.victims.check_defense(trial)
 
     def _check_goal(self, trial: Trial) -> None:
         start, end = self._gates.labels(trial)
@@ -102,7 +124,6 @@ class Soundness:
 
     def _check_attack(self, trial: Trial) -> None:
         from casemate.access import open_access  # noqa: PLC0415 - imports torch
-        from casemate.threats import Goal as Aim  # noqa: PLC0415 - as above
 
         if trial.attack is None:
             return
@@ -118,6 +139,17 @@ class Soundness:
             given = self._gates.given(trial)
             if given is not None:
                 open_access(attack.threat.access, given)
+        if attack.threat.access is Access.GRADIENTS and self._committee(trial):
+            raise UsageError(
+                f"{trial.attack.name} needs gradients, but the votes of the committee that "
+                f"{self._committee(trial)} makes have none; choose an attack that needs less "
+                "(casemate list attacks), or another defense"
+            )
+
+    def _committee(self, trial: Trial) -> str:
+        """Return the name of the defense at training that makes a committee, "" without one."""
+        defense = trial.training and trial.training.defense
+        return defense.name if defense and getattr(defense.value, "committee", False) else ""
 
     def _sound_model(self, trial: Trial) -> bool:
         return self._sound.get(("model", *self._model_name(trial)), False)
@@ -141,3 +173,11 @@ class Soundness:
                 f"{trial.monitor.name} needs clean samples and gets none; set training.clean to "
                 "how many of the training split to hold out"
             )
+        if self._committee(trial):
+            raise UsageError(
+                f"{trial.monitor.name} looks into one network, but {self._committee(trial)} makes "
+                "a committee of several; leave the monitor out, or take another defense"
+            )
+        guarded = self._gates.guarded(trial)
+        assert guarded is not None  # noqa: S101 - there are a monitor and clean samples
+        guarded.check()

@@ -25,6 +25,7 @@ trials:
 BADNETS = "{name: badnets, amount: {percent: 10}, target: 2}"
 STRIP = "{name: strip, overlays: 10, false_alarms: 0.05}"
 FLIPS = "{name: label-flips, amount: {percent: 5}}"
+PARTS = "{name: partition-aggregation, partitions: 3}"
 NONSENSE = "{name: strip, false_alarms: 2}"
 
 
@@ -63,6 +64,14 @@ def test_a_monitor_measures_and_leaves_the_model_as_it_was(tmp_path):
             "looks for triggers",
         ),
         (f"{{training: {{attack: {BADNETS}}}, monitor: {STRIP}}}", "set training.clean"),
+        (
+            f"{{training: {{attack: {BADNETS}, clean: 36}}, monitor: [null, {STRIP}]}}",
+            r"line 7, trials\[0\]\.monitor\[1\]: strip is fitted on .* set it to 37 or more",
+        ),
+        (
+            f"{{training: {{attack: {BADNETS}, clean: 120, defense: {PARTS}}}, monitor: {STRIP}}}",
+            "strip looks into one network, but partition-aggregation makes a committee",
+        ),
         (
             f"{{training: {{attack: {BADNETS}, clean: 9}}, monitor: {{name: strips}}}}",
             'no monitor named "strips"',

@@ -219,6 +219,49 @@ def test_a_rule_that_checks_nothing_is_a_problem():
     assert "the rule checks nothing" in problems[0]
 
 
+POISONED = {
+    **SETTINGS,
+    "attack": None,
+    "training": {
+        "attack": {"name": "badnets", "amount": {"count": 10, "percent": None}},
+        "defense": {"name": "fine-pruning"},
+        "clean": 40,
+    },
+}
+GATE = "is what stands at inference, and this stands at training; write"
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ({"attack": "badnets"}, f"attack {GATE} training.attack"),
+        (
+            {"model": "vgg", "attack.amount.count": 10},
+            f"attack.amount.count {GATE} training.attack.amount.count",
+        ),
+        ({"defense": ["fine-tuning", "fine-pruning"]}, f"defense {GATE} training.defense"),
+        ({"attack": "wanet"}, "attack is pgd, never wanet; mend or remove it"),
+        (
+            {"training.attack": "wanet"},
+            "training.attack is badnets, never wanet; mend or remove it",
+        ),
+        ({"goal.to": "yield"}, 'no trial has a "goal.to"; mend or remove it'),
+        (
+            {"attack": "pgd", "training.attack": "badnets"},
+            "no single trial has all of them; mend or remove it",
+        ),
+    ],
+)
+def test_it_says_which_setting_no_trial_has_and_where_it_stands(where, reason):
+    problems = Problems(Document(file="c.yaml", data={}, lines={}, origins={}))
+    found = read_rules([{"measure": "attack success rate", "at_most": 1, "where": where}], problems)
+    matched(found, [SETTINGS, POISONED], problems)
+    place = "c.yaml, line 1, policy[0].where"
+    assert problems == [
+        f"{place}: no trial has these settings, so the rule checks nothing: {reason}"
+    ]
+
+
 def trial(status):
     return TrialRecord(key="k", number=1, settings={}, threat="t", status=status)
 

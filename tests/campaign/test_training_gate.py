@@ -19,6 +19,7 @@ from casemate.campaign.victims import Victims
 from casemate.errors import UsageError
 from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED
 from casemate.inference import exposure
+from casemate.training.defenses.fine_tuning import FineTuning
 
 HEAD = """
 casemate: 1
@@ -27,6 +28,7 @@ data: {source: digits}
 model: {architecture: lenet, recipe: {epochs: 5, batch_size: 32, learning_rate: 0.05}}
 """
 PATCH = "{name: badnets, size: 2, amount: {percent: 10}}"
+SMOOTHED = "{architecture: lenet, recipe: {label_smoothing: 0.1}}"
 
 
 def read(trials, head=HEAD):
@@ -143,6 +145,89 @@ def test_what_does_not_fit_is_one_sentence_before_anything_runs(training, senten
     assert sentence in found
     assert "c.yaml, line" in found
     assert len(found.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("training", "place", "start"),
+    [
+        ("{defense: {name: i-bau}, clean: 1}", "training.defense", "i-bau needs at least 2 clean"),
+        (
+            "{defense: [null, {name: fine-pruning}], clean: 10}",
+            "training.defense[1]",
+            "fine-pruning measures accuracy on a share of 0.2 of the clean samples",
+        ),
+        (
+            "{defense: {name: confident-learning, folds: 1400}, clean: 40}",
+            "training.defense",
+            "digits/train: 1398 samples do not fill 1400 folds; ask for fewer",
+        ),
+        (
+            "{defense: {name: partition-aggregation, partitions: 900}}",
+            "training.defense",
+            "partitions is 900, which leaves a part of digits/train with 0 samples",
+        ),
+        (
+            "{defense: {name: private-training}}\n    model: " + SMOOTHED,
+            "training.defense",
+            "private training cannot be used with recipe.label_smoothing; remove it",
+        ),
+        (
+            "{attack: [null, {name: sig}]}",
+            "training.attack[1]",
+            "frequency is 6, but images of digits/train are 8 pixels wide",
+        ),
+        (
+            "{attack: {name: low-impact, delta: 0.03}}",
+            "training.attack",
+            "delta_class is 0.05, but low-impact rehearses on a tenth of digits/train, at most 14",
+        ),
+        (
+            f"{{attack: {PATCH}, clean: [0, 100000]}}",
+            "training.clean[1]",
+            "clean asks for 100000 samples, but digits/train has 1438; ask for fewer",
+        ),
+        (
+            "{defense: {name: partition-aggregation, partitions: 5}}\n    attack: {name: fgsm}",
+            "attack",
+            "fgsm needs gradients, but the votes of the committee that partition-aggregation makes",
+        ),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_trained(training, place, start):
+    found = wrong(trial(f"training: {training}"))
+    line = 8 if place == "attack" else 7
+    assert found.startswith(f"c.yaml, line {line}, trials[0].{place}: {start}")
+    assert len(found.splitlines()) == 1
+
+
+def test_what_each_defense_says_ahead_is_asked_once_for_each_hold_out(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        FineTuning, "check", lambda defense, *given: asked.append((defense.epochs, *given))
+    )
+    planned(
+        trial(
+            f"training: {{attack: [null, {PATCH}], "
+            "defense: {name: fine-tuning, epochs: [1, 2]}, clean: 40}\n    seed: [0, 1]"
+        )
+    )
+    assert [a[0] for a in asked] == [1, 1, 2, 2]
+    for _, data, lab, clean in asked:
+        assert (len(data), len(clean)) == (1398, 40)
+        assert lab.recipe.epochs == 5
+
+
+def test_a_defense_may_say_nothing_ahead():
+    plan, _ = planned(trial("training: {defense: {name: spectral-signatures}}"))
+    assert len(plan.trials) == 1
+
+
+def test_a_recipe_that_does_not_fit_the_data_is_refused(audit):
+    audit.rewrite(
+        '{factory: "audited:make"}', "{architecture: mlp, recipe: {augmentation: {shift: 1}}}"
+    )
+    with pytest.raises(UsageError, match=r"model: recipe\.augmentation is for images"):
+        audit.plan()
 
 
 def test_evidence_of_a_defended_trial_does_not_depend_on_what_else_was_run(tmp_path):

@@ -217,6 +217,25 @@ def test_untrusted_names_reach_the_terminal_as_plain_text(casemate):
     assert not unwanted & set(refused.err)
 
 
+FEW = """
+casemate: 1
+name: few
+data: {source: digits}
+model: {architecture: lenet, recipe: {epochs: 1}}
+trials:
+  - training: {attack: {name: badnets, size: 2}, defense: {name: i-bau}, clean: 1}
+"""
+
+
+def test_what_training_would_end_with_is_said_before_it(casemate):
+    Path("few.yaml").write_text(FEW, encoding="utf-8")
+    said = [casemate(command, "few.yaml") for command in ("check", "plan", "run")]
+    assert [outcome.code for outcome in said] == [2, 2, 2]
+    sentence = "trials[0].training.defense: i-bau needs at least 2 clean samples"
+    assert all(sentence in outcome.err for outcome in said)
+    assert not list(Path(".casemate").rglob("*.safetensors"))
+
+
 def test_again_says_the_same_bit_for_bit(casemate):
     casemate("run", "audit.yaml", "-q", "--batch-size", "7")
     outcome = casemate("run", "audit.yaml", "-q", "--again")

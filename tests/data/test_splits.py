@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from casemate.data.dataset import Dataset
 from casemate.data.domain import Domain
-from casemate.data.splits import folds, holdout, of_class, stratified_sample
+from casemate.data.splits import (
+    folds,
+    holdout,
+    most_held,
+    of_class,
+    stratified_sample,
+    units,
+)
 from casemate.errors import UsageError
 
 CLASSES = ("a", "b", "c", "d")
@@ -183,3 +190,44 @@ def test_folds_keep_groups_together_and_depend_on_the_seed():
     assert (fold != folds(data, 3, 1).numpy()).any()
     with pytest.raises(UsageError, match="at least 2 folds, got 1"):
         folds(data, 1, 0)
+
+
+tracks = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(0, 3)), min_size=4, max_size=30
+)
+
+
+@given(tracks, fractions, seeds, st.booleans())
+def test_no_more_is_held_out_than_can_be(tracks, fraction, seed, grouped):
+    # each track has frames of its class, and one more of any class
+    values = [v for label, frames, other in tracks for v in [*[label] * frames, other]]
+    groups = [i for i, (_, frames, _) in enumerate(tracks) for _ in range(frames + 1)]
+    data = make(values, groups if grouped else None)
+    most, each = most_held(data, fraction)
+    try:
+        held = holdout(data, fraction, seed)[1]
+    except UsageError:
+        return
+    assert len(held) <= most
+    assert (counts(held) <= each).all()
+
+
+@given(labels, fractions, seeds)
+def test_of_samples_that_stand_alone_the_most_is_what_is_held_out(values, fraction, seed):
+    data = make(values)
+    most, each = most_held(data, fraction)
+    if most and counts(data)[counts(data) > 0].min() >= 1 / (1 - fraction):
+        assert len(holdout(data, fraction, seed)[1]) == most
+    assert (np.abs(each - counts(data) * fraction) < 1 + 1e-9).all()
+
+
+def test_the_most_of_groups_are_the_largest():
+    groups = np.repeat(np.arange(6), [1, 2, 7, 3, 4, 9])
+    data = make(np.repeat([0, 0, 0, 1, 1, 1], [1, 2, 7, 3, 4, 9]), groups)
+    most, each = most_held(data, 1 / 3)
+    assert (most, each.tolist()) == (16, [7, 9, 0, 0])
+
+
+def test_units_are_samples_or_groups():
+    assert units(make([0, 1, 1])) == 3
+    assert units(make([0, 1, 1], [7, 4, 4])) == 2

@@ -88,6 +88,47 @@ def test_too_few_clean_samples_are_refused():
 
 
 @pytest.mark.parametrize(
+    ("monitor", "enough"),
+    [
+        (STRIP(overlays=10, false_alarms=0.05), 37),  # 19 in the larger half
+        (STRIP(overlays=30, false_alarms=0.05), 60),
+        (Mahalanobis(false_alarms=0.05), 37),
+        (Reads(), 37),
+    ],
+    ids=str,
+)
+def test_how_many_clean_samples_are_enough_is_known_ahead(monitor, enough):
+    held = samples(600).select(torch.arange(400, 400 + enough), how="held out")
+    Guarded(monitor=monitor, clean=held).check()
+    fewer = Guarded(monitor=monitor, clean=held.select(torch.arange(enough - 1), how="fewer"))
+    with pytest.raises(UsageError, match=f"{enough - 1} in all; set it to {enough} or more"):
+        fewer.check()
+    watched(monitor, clean=enough)
+    with pytest.raises(UsageError):
+        watched(monitor, clean=enough - 1)
+
+
+def test_the_sentence_tells_both_halves_apart():
+    held = samples(600).select(torch.arange(120), how="held out")
+    with pytest.raises(UsageError) as found:
+        Guarded(monitor=STRIP(), clean=held).check()
+    assert str(found.value) == (
+        "strip is fitted on half of the clean samples, which takes 100, and its alarm is set on "
+        "the other half, which takes 99 for false_alarms 0.01, but training.clean holds out 120 in "
+        "all; set it to 200 or more"
+    )
+
+
+def test_mahalanobis_needs_two_samples_of_a_class():
+    four = samples(600).select(torch.arange(4), how="one of each class")
+    monitor = Mahalanobis(false_alarms=0.4)
+    assert monitor.fewest(four) == 5
+    assert monitor.fewest(samples(5)) == 2
+    with pytest.raises(UsageError, match="4 in all; set it to 10 or more"):
+        Guarded(monitor=monitor, clean=four).check()
+
+
+@pytest.mark.parametrize(
     "monitor", [STRIP(overlays=10, false_alarms=0.05), Mahalanobis(false_alarms=0.05)]
 )
 def test_real_monitors_are_measured_beside_the_exposure(monitor):

@@ -8,8 +8,8 @@ from torch import nn
 from casemate.data.dataset import Dataset
 from casemate.data.domain import Domain
 from casemate.errors import UsageError
-from casemate.models.architecture import initialize
-from casemate.models.layers import features, head, layers
+from casemate.models.architecture import initialize, skeleton
+from casemate.models.layers import features, has_hidden_layer, head, layers
 from casemate.models.lenet import LeNet
 from casemate.models.mlp import MLP
 from casemate.models.resnet import ResNet
@@ -70,6 +70,17 @@ def test_layers_come_in_the_order_in_which_they_run():
     assert [layer.name for layer in found] == ["first", "last"]
     assert [layer.is_convolution for layer in found] == [True, False]
     assert found[0].shape == (4, 30, 30)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "hidden"),
+    [(LeNet(), True), (VGG(), True), (ResNet(), True), (MLP(), True), (MLP(hidden=()), False)],
+    ids=str,
+)
+def test_a_skeleton_tells_whether_there_is_a_hidden_layer(architecture, hidden):
+    module = initialize(architecture, DOMAIN, 3, stream(0, "test"))
+    assert has_hidden_layer(skeleton(architecture, DOMAIN, 3)) is hidden
+    assert (len(layers(target(module))) > 1) is hidden
 
 
 def test_hooks_are_taken_away_also_after_an_error():

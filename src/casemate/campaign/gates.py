@@ -280,7 +280,7 @@ class Gates:
             control=control,
             before=self._answers(trial, reference, samples),
             control_before=self._answers(trial, control, samples),
-            guarded_by=self._guarded(trial),
+            guarded_by=self.guarded(trial),
             seed=trial.options.seed,
             batch_size=self.batch_size,
             progress=progress,
@@ -303,7 +303,7 @@ class Gates:
             self._before[name] = scores(clean, samples, batch_size=self.batch_size)
         return self._before[name]
 
-    def _guarded(self, trial: Trial) -> Guarded | None:
+    def guarded(self, trial: Trial) -> Guarded | None:
         """Return the trial's monitor with the samples that were held out for it."""
         from casemate.inference.exposure import Guarded  # noqa: PLC0415 - imports torch
 

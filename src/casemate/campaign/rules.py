@@ -50,7 +50,8 @@ class RuleFile(BaseModel):
     at_least: Number | None = Field(default=None, description="The value must reach this.")
     where: dict[str, Any] = Field(
         default={},
-        description="Settings that a trial must have: {attack: pgd, attack.epsilon: 8/255}.",
+        description="Settings that a trial must have: {attack: pgd, attack.epsilon: 8/255}, "
+        "{training.attack: badnets}.",
     )
 
     @model_validator(mode="after")
@@ -161,25 +162,27 @@ def matched(
         if trials and not found[rule.number]:
             problems.add(
                 ("policy", rule.number, "where") if rule.where else ("policy", rule.number),
-                "no trial has these settings, so the rule checks nothing"
-                f"{_reason(rule, trials)}; mend or remove it",
+                f"no trial has these settings, so the rule checks nothing: {_reason(rule, trials)}",
             )
     return found
 
 
 def _reason(rule: Rule, trials: Sequence[Mapping[str, Any]]) -> str:
-    """Return which setting of a rule no trial has, and what the trials have instead."""
+    """Return which setting of a rule no trial has, what the trials have instead, and the remedy."""
     for key, wanted in rule.where.items():
         if any(_holds(settings, key, wanted) for settings in trials):
             continue
+        gate = f"training.{key}"
+        if any(_holds(settings, gate, wanted) for settings in trials):
+            return f"{key} is what stands at inference, and this stands at training; write {gate}"
         values = dict.fromkeys(
             _plainly(value) for t in trials if (value := _setting(t, key)) is not None
         )
         if not values:
-            return f': no trial has a "{key}"'
+            return f'no trial has a "{key}"; mend or remove it'
         shown = ", ".join(list(values)[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")
-        return f": {key} is {shown}, never {wanted}"
-    return ": no single trial has all of them"
+        return f"{key} is {shown}, never {wanted}; mend or remove it"
+    return "no single trial has all of them; mend or remove it"
 
 
 def _setting(settings: Mapping[str, Any], key: str) -> Any:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from casemate.campaign.expand import Variant, expand_model, expand_plugin, expand_values, product
 from casemate.campaign.fieldtypes import field_types
-from casemate.campaign.gate_sections import built, expand_training, plugin_at
+from casemate.campaign.gate_sections import TRAINING_KEYS, built, expand_training, plugin_at
 from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct
 from casemate.campaign.refusals import sentences
 from casemate.campaign.sections import USER_MODELS, Goal, ModelChoice, Options, Training
@@ -148,7 +148,7 @@ def _trial(chosen: dict[str, Variant], path: KeyPath, number: int) -> Trial:
     places = {key: variant.path for key, variant in chosen.items()}
     if "training" in chosen:
         gate = chosen["training"]
-        places |= {f"training.{key}": gate.place((key,)) for key in ("attack", "defense")}
+        places |= {f"training.{key}": gate.place((key,)) for key in TRAINING_KEYS}
     return Trial(
         number=number,
         path=path,

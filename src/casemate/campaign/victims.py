@@ -87,12 +87,14 @@ class Victims:
 
     def _trained_clean(self, trial: Trial, seed: int) -> str:
         from casemate.models.architecture import skeleton  # noqa: PLC0415 - imports torch
+        from casemate.training.loop import check_data  # noqa: PLC0415 - as above
         from casemate.training.trained import training_key  # noqa: PLC0415 - as above
 
         train, model = self.halves(trial)[0], trial.model
         assert model.architecture is not None  # noqa: S101 - the caller asked
-        # refuses what cannot be
+        # both refuse what cannot be
         skeleton(model.architecture.value, train.domain, len(train.classes))
+        check_data(model.recipe, train)
         return training_key(
             model.architecture.value,
             model.recipe,
@@ -143,12 +145,18 @@ class Victims:
             self._halves[name] = hold_out(train, clean, trial.options.seed)
         return self._halves[name]
 
-    def check(self, trial: Trial) -> None:
+    def check_attack(self, trial: Trial) -> None:
         """Raise `UsageError` if the attack does not fit the data."""
         gate = trial.training or _NOTHING
-        if gate.attack is None:
-            return
-        gate.attack.value.check(self.halves(trial)[0])
+        if gate.attack is not None:
+            gate.attack.value.check(self.halves(trial)[0])
+
+    def check_defense(self, trial: Trial) -> None:
+        """Raise `UsageError` if the defense foresees that it cannot work."""
+        order = self.order(trial, attacked=False)
+        check = getattr(order.defense, "check", None)
+        if check is not None:
+            check(order.data, order.lab("defender", None, None), order.held)
 
     def poisoned(self, trial: Trial, store: Store, tell: Listener) -> Poisoned | None:
         """Return the data after the trial's attack on them, or None without one."""

@@ -19,7 +19,15 @@ from casemate.random import stream
 if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
 
-__all__ = ["check_fraction", "folds", "holdout", "of_class", "stratified_sample"]
+__all__ = [
+    "check_fraction",
+    "folds",
+    "holdout",
+    "most_held",
+    "of_class",
+    "stratified_sample",
+    "units",
+]
 
 REVISION = 1
 """Part of every view's digest; raised whenever the same seed selects other samples."""
@@ -54,7 +62,7 @@ def holdout(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Data
     per_class = np.bincount(unit_labels, minlength=len(dataset.classes))
     generator = stream(seed, "splits/holdout").numpy()
     held_count = _shares(per_class, fraction, np.maximum(per_class - 1, 0), generator)
-    held_units = _first_of_each_class(unit_labels, held_count, generator)
+    held_units = _first_of_each_class(unit_labels, held_count, generator.random(len(unit_labels)))
     held: np.ndarray = held_units[unit_of]
     if not held.any() or held.all():
         raise UsageError(
@@ -67,6 +75,37 @@ def holdout(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Data
         dataset.select(_positions(~held), how=(*how, "rest")),
         dataset.select(_positions(held), how=(*how, "held")),
     )
+
+
+def most_held(dataset: Dataset, fraction: float) -> tuple[int, np.ndarray]:
+    """Return how many samples `holdout` holds out at most, whatever its seed.
+
+    Args:
+        dataset: What to split.
+        fraction: As for `holdout`.
+
+    Returns:
+        The most of all samples, and (classes,) int64, the most of each class.
+    """
+    labels = dataset.targets.numpy()
+    unit_of, unit_labels = _units(dataset, labels)
+    classes = len(dataset.classes)
+    per_class = np.bincount(unit_labels, minlength=classes)
+    sizes = -np.sort(-np.bincount(unit_of, minlength=len(unit_labels)))
+    most = int(sizes[: _whole(per_class.sum() * fraction)].sum())
+    # samples of a unit's own class, of which the largest units hold most; strangers all count
+    own = labels == unit_labels[unit_of]
+    own_sizes = np.bincount(unit_of[own], minlength=len(unit_labels))
+    held_count = np.minimum(np.ceil(per_class * fraction), np.maximum(per_class - 1, 0))
+    largest = _first_of_each_class(unit_labels, held_count, -own_sizes)
+    each = np.bincount(unit_labels[largest], weights=own_sizes[largest], minlength=classes)
+    each = each.astype(np.int64) + np.bincount(labels[~own], minlength=classes)
+    return min(most, int(each.sum())), each
+
+
+def units(dataset: Dataset) -> int:
+    """Return how many samples there are for a split to deal out, or groups where it has any."""
+    return len(dataset) if dataset.group_ids is None else len(torch.unique(dataset.group_ids))
 
 
 def folds(dataset: Dataset, count: int, seed: int) -> torch.Tensor:
@@ -127,7 +166,7 @@ def stratified_sample(dataset: Dataset, count: int, seed: int) -> Dataset:
     per_class = np.bincount(labels, minlength=len(dataset.classes))
     generator = stream(seed, "splits/sample").numpy()
     taken = _shares(per_class, count / len(dataset), per_class, generator)
-    chosen = _first_of_each_class(labels, taken, generator)
+    chosen = _first_of_each_class(labels, taken, generator.random(len(labels)))
     return dataset.select(_positions(chosen), how=("sample", REVISION, count, seed))
 
 
@@ -174,23 +213,26 @@ def _shares(
     """
     exact = per_class * fraction
     taken: np.ndarray = np.minimum(np.floor(exact).astype(np.int64), most)
-    missing = int(np.floor(per_class.sum() * fraction + 0.5)) - int(taken.sum())
+    missing = _whole(per_class.sum() * fraction) - int(taken.sum())
     order = np.lexsort((generator.random(len(exact)), taken - exact))
     order = order[(exact > taken)[order] & (taken < most)[order]]
     taken[order[: max(missing, 0)]] += 1
     return taken
 
 
-def _first_of_each_class(
-    labels: np.ndarray, counts: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
-    """Return (n,) bool: the first counts[c] of each class c in a random order."""
-    order = np.lexsort((generator.random(len(labels)), labels))
+def _first_of_each_class(labels: np.ndarray, counts: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: the counts[c] of each class c whose (n,) place is lowest."""
+    order = np.lexsort((place, labels))
     ordered = labels[order]
     rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[order[rank < counts[ordered]]] = True
     return chosen
+
+
+def _whole(count: float) -> int:
+    """Return the nearest whole number, halves up."""
+    return int(np.floor(count + 0.5))
 
 
 def _positions(mask: np.ndarray) -> torch.Tensor:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from casemate.errors import UsageError
-from casemate.inference.monitoring import threshold
+from casemate.inference.monitoring import fewest_scores, threshold
+from casemate.registry import name_of
 from casemate.stats import area_under_curve, rate
 from casemate.target import TorchTarget
 
@@ -41,6 +42,21 @@ class Guarded:
 
     monitor: Monitor
     clean: Dataset
+
+    def check(self) -> None:
+        """Raise `UsageError` if there are too few clean samples for the monitor or its alarm."""
+        name, allowed = name_of("monitor", type(self.monitor)), self.monitor.false_alarms
+        fewest = getattr(self.monitor, "fewest", None)
+        known, fresh = 1 if fewest is None else fewest(self.clean), fewest_scores(allowed)
+        # of an odd number the smaller half is what the monitor is fitted on
+        least = max(2 * known, 2 * fresh - 1)
+        if len(self.clean) < least:
+            raise UsageError(
+                f"{name} is fitted on half of the clean samples, which takes {known}, and its "
+                f"alarm is set on the other half, which takes {fresh} for false_alarms "
+                f"{allowed:g}, but training.clean holds out {len(self.clean)} in all; set it to "
+                f"{least} or more"
+            )
 
 
 def alarms(

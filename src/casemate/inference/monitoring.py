@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from casemate.target import TorchTarget
     from casemate.threats import Stage
 
-__all__ = ["Fitted", "Monitor", "threshold"]
+__all__ = ["Fitted", "Monitor", "fewest_scores", "threshold"]
 
 
 class Fitted(Protocol):
@@ -37,6 +37,8 @@ class Monitor(Protocol):
     Attributes:
         stage: `Stage.INFERENCE`.
         revision: Raised when the same parameters come to mean something else.
+        fewest: A method that returns how many of some clean samples (`Dataset` to int) it has to be
+            fitted on; may be left out where one will do.
     """
 
     stage: ClassVar[Stage]
@@ -60,6 +62,17 @@ class Monitor(Protocol):
         """
 
 
+def fewest_scores(false_alarms: float) -> int:
+    """Return how many clean scores `threshold` needs for so few alarms.
+
+    Raises:
+        UsageError: If their share is not between 0 and 1.
+    """
+    if not 0 < false_alarms < 1:
+        raise UsageError(f"false_alarms must be between 0 and 1, got {false_alarms}")
+    return math.ceil(1 / false_alarms - 1e-9) - 1
+
+
 def threshold(clean_scores: Tensor, false_alarms: float) -> float:
     """Return the score above which to raise alarm.
 
@@ -75,14 +88,13 @@ def threshold(clean_scores: Tensor, false_alarms: float) -> float:
     Raises:
         UsageError: If there are too few scores for so few alarms, or one is not a number.
     """
-    if not 0 < false_alarms < 1:
-        raise UsageError(f"false_alarms must be between 0 and 1, got {false_alarms}")
+    fewest = fewest_scores(false_alarms)
     if bool(clean_scores.isnan().any()):
         raise UsageError("a clean score is not a number; look into the model's outputs")
     allowed = math.floor((len(clean_scores) + 1) * false_alarms + 1e-9)  # 0.29 * 100 is 28.99...
     if allowed < 1:
         raise UsageError(
             f"{len(clean_scores)} clean scores are too few for a false-alarm rate of "
-            f"{false_alarms:g}; give at least {math.ceil(1 / false_alarms - 1e-9) - 1}"
+            f"{false_alarms:g}; give at least {fewest}"
         )
     return float(clean_scores.sort(descending=True).values[allowed - 1])

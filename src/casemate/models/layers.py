@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.target import TorchTarget
 
-__all__ = ["Layer", "features", "head", "layers", "listening"]
+__all__ = ["Layer", "features", "has_hidden_layer", "head", "layers", "listening"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +72,14 @@ def layers(target: TorchTarget) -> tuple[Layer, ...]:
             "choose a defense that needs none"
         )
     return tuple(found.values())
+
+
+def has_hidden_layer(network: nn.Module) -> bool:
+    """Return whether there is a linear or convolutional layer before the one of the scores.
+
+    Layers are counted without running them, which would take weights: a `skeleton` will do.
+    """
+    return sum(isinstance(m, _KINDS) for m in network.modules()) > 1
 
 
 def head(target: TorchTarget) -> Layer:

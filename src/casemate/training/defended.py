@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from casemate.training.stored import StoredModel
     from casemate.training.trained import TrainedModel
 
-__all__ = ["Phase", "Repaired", "Repairer", "Sanitized", "Sanitizer", "Trainer", "TrainingDefense"]
+__all__ = [
+    "Foresight",
+    "Phase",
+    "Repaired",
+    "Repairer",
+    "Sanitized",
+    "Sanitizer",
+    "Trainer",
+    "TrainingDefense",
+]
 
 Phase = Literal["before", "during", "after"]
 """When a defense acts, relative to training."""
@@ -39,6 +48,8 @@ class TrainingDefense(Protocol):
         phase: "before" (a `Sanitizer`), "during" (a `Trainer`) or "after" (a `Repairer`).
         needs_clean: Whether it needs samples that are known to be clean.
         trainings: How many models of its own it trains, for estimates; 0 if it does not say.
+        committee: Whether the model is a committee, which has no gradients and which monitors of
+            single inputs cannot look into; not if it does not say.
         revision: Raised when the same parameters come to mean something else.
     """
 
@@ -46,6 +57,19 @@ class TrainingDefense(Protocol):
     phase: ClassVar[Phase]
     needs_clean: ClassVar[bool]
     revision: ClassVar[int]
+
+
+class Foresight(Protocol):
+    """What a defense may have besides: it refuses what it cannot work with before any training."""
+
+    def check(self, dataset: Dataset, lab: Lab, clean: Dataset | None = None) -> None:
+        """Raise `UsageError` for what does not fit, as acting would, but fast.
+
+        Args:
+            dataset: The training set as nobody touched it; attacks change samples, not how many.
+            lab: Says which model is trained, and how; left as it is.
+            clean: Samples known to be clean, if the defense needs them.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

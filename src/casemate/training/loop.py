@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from casemate.target import Preprocessing
     from casemate.training.recipe import Recipe
 
-__all__ = ["Loss", "Seen", "state", "steady", "train", "tune"]
+__all__ = ["Loss", "Seen", "check_data", "state", "steady", "train", "tune"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Returns the scalar that training lowers, of (b, classes) float32 scores and (b,) int64 labels."""
@@ -75,12 +75,7 @@ def train(
         UsageError: If the data does not fit the architecture or the recipe, or if the loss stops
             being finite.
     """
-    if len(data) < 2:  # noqa: PLR2004 - batch normalization has no variance over one sample
-        raise UsageError(f"{data.name} has {len(data)} samples; training needs at least 2")
-    if not recipe.augmentation.idle and not data.domain.is_image:
-        raise UsageError(
-            f"recipe.augmentation is for images, but {data.name} holds features; remove it"
-        )
+    check_data(recipe, data)
     place = torch.device(device)
     precision = resolve(recipe.precision, place)
     preprocessing = normalization(data)
@@ -115,6 +110,16 @@ def train(
         seconds=time.perf_counter() - started,
         digest=training_key(architecture, recipe, data, seed=seed, device=place),
     )
+
+
+def check_data(recipe: Recipe, data: Dataset) -> None:
+    """Raise `UsageError` if the data does not fit the recipe, as `train` does, but fast."""
+    if len(data) < 2:  # noqa: PLR2004 - batch normalization has no variance over one sample
+        raise UsageError(f"{data.name} has {len(data)} samples; training needs at least 2")
+    if not recipe.augmentation.idle and not data.domain.is_image:
+        raise UsageError(
+            f"recipe.augmentation is for images, but {data.name} holds features; remove it"
+        )
 
 
 def tune(

@@ -37,7 +37,7 @@ ATTACKS = {
     "salt and pepper": InputNoise(kind="salt-and-pepper", amount=TEN),
     "badnets": BadNets(amount=TEN),
     "blended": Blended(amount=TEN),
-    "sig": SIG(amount=TEN),
+    "sig": SIG(amount=TEN, frequency=3.0),
     "wanet": WaNet(amount=TEN, cover=0.5),
     "adaptive blend": AdaptiveBlend(amount=TEN, cover=0.5),
     "label consistent": LabelConsistent(amount=TEN, steps=3, robust_steps=2),

@@ -202,7 +202,7 @@ def test_test_time_may_show_more():
     data = made((1, 8, 8))
     assert Blended(test_alpha=0.5).poison(data, RNG).trigger.alpha == 0.5
     assert Blended().poison(data, RNG).trigger.alpha == 0.2
-    assert SIG(test_delta=0.3).poison(data, RNG).trigger.delta == 0.3
+    assert SIG(test_delta=0.3, frequency=2.0).poison(data, RNG).trigger.delta == 0.3
 
 
 def test_a_sinusoid_has_as_many_periods_as_its_frequency():
@@ -214,8 +214,26 @@ def test_a_sinusoid_has_as_many_periods_as_its_frequency():
         torch.testing.assert_close(found[..., j], torch.full((2, 3, 4), expected))
 
 
+@pytest.mark.parametrize("width", [7, 8])
+def test_a_sinusoid_that_pixels_cannot_show_is_refused(width):
+    data = made((1, 4, width))
+    half = width / 2
+    seen = [Sinusoid(target=0, delta=0.4, frequency=f) for f in (half - 1, half + 1)]
+    x = torch.full((1, 1, 4, width), 0.5)
+    down, up = (s(x, data.domain) - 0.5 for s in seen)
+    torch.testing.assert_close(up, -down, rtol=0, atol=1e-6)  # more periods look like fewer
+    SIG(frequency=half - 0.1).check(data)
+    for frequency in (half, half + 1):
+        with pytest.raises(UsageError) as found:
+            SIG(frequency=frequency).check(data)
+        assert str(found.value) == (
+            f"frequency is {frequency:g}, but images of made are {width} pixels wide, in which so "
+            f"many periods look like fewer, or like none; give less than {half:g}"
+        )
+
+
 def test_sig_leaves_every_label_true():
-    poisoned = SIG(target=2).poison(MANY, RNG)
+    poisoned = SIG(target=2, frequency=3.0).poison(MANY, RNG)
     assert len(poisoned.touched) == 180
     assert (MANY.targets[poisoned.touched] == 2).all()
     assert len(poisoned.relabeled) == 0

@@ -107,6 +107,11 @@ def test_what_cannot_be_is_refused():
     few = poisoned().select(torch.arange(3), how="few")
     with pytest.raises(UsageError, match="has 3 samples; anti-backdoor learning needs at least 4"):
         AntiBackdoorLearning().train(few, stream(0, "test"), lab())
+    with pytest.raises(UsageError, match=r"recipe\.epochs is 1, but .* at least 2"):
+        AntiBackdoorLearning().check(poisoned(), lab(epochs=1))
+    with pytest.raises(UsageError, match="has 3 samples; anti-backdoor learning needs at least 4"):
+        AntiBackdoorLearning().check(few, lab())
+    AntiBackdoorLearning().check(poisoned(), lab())
     four = poisoned().select(torch.arange(4), how="few")
     AntiBackdoorLearning().train(four, stream(0, "test"), lab())
 

@@ -173,3 +173,6 @@ def test_more_folds_than_samples_are_refused():
     data = made((1, 8, 8), groups=np.arange(60) // 30)
     with pytest.raises(UsageError, match="made: 2 groups do not fill 4 folds; ask for fewer"):
         ConfidentLearning().sanitize(data, stream(0, "test"), lab())
+    with pytest.raises(UsageError, match="made: 2 groups do not fill 4 folds; ask for fewer"):
+        ConfidentLearning().check(data, lab())
+    ConfidentLearning(folds=2).check(data, lab())

@@ -108,6 +108,19 @@ def test_without_clean_samples_it_says_what_to_set(defense):
 
 
 @every_defense
+def test_that_clean_samples_are_too_few_is_said_before_training(defense):
+    model, clean = trained("features")
+    place = lab_of(model)
+    defense.check(clean, place, clean)
+    for few in (None, *(clean.select(torch.arange(n), how="few") for n in (0, 1))):
+        with pytest.raises(UsageError) as ahead:
+            defense.check(clean, place, few)
+        with pytest.raises(UsageError) as late:
+            defense.repair(model, stream(1, "test"), place, few)
+        assert str(ahead.value) == str(late.value)
+
+
+@every_defense
 def test_clean_samples_of_other_data_are_refused(defense):
     model, _ = trained("features")
     for other in (made((8,), kind=np.float32, classes=2), made((7,), kind=np.float32)):

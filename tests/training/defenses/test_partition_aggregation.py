@@ -119,6 +119,41 @@ def test_members_differ_in_seed():
     assert len({m.digest for m in found.members}) == 3
 
 
-def test_parts_that_are_too_small_are_refused():
-    with pytest.raises(UsageError, match="partitions is 40, which leaves a part of made with"):
-        PartitionAggregation(partitions=40).train(SETS["gray bytes"], stream(0, "test"), lab())
+def test_parts_that_are_too_small_are_refused_at_work_and_before():
+    data = SETS["gray bytes"]
+    smallest = int(torch.bincount(where(data, 40), minlength=40).min())
+    defense = PartitionAggregation(partitions=40)
+    for act in (
+        lambda: defense.train(data, stream(0, "test"), lab()),
+        lambda: defense.check(data, lab()),
+    ):
+        with pytest.raises(UsageError) as found:
+            act()
+        assert str(found.value) == (
+            f"partitions is 40, which leaves a part of made with {smallest} samples, but training "
+            "needs 2; use fewer partitions"
+        )
+    PartitionAggregation(partitions=4).check(data, lab())
+
+
+def test_nothing_is_hashed_ahead_where_parts_are_large_on_average(monkeypatch):
+    monkeypatch.delattr("casemate.training.defenses.partition_aggregation.hashes")
+    data = SETS["gray bytes"]
+    PartitionAggregation(partitions=2).check(data, lab())
+    with pytest.raises(NameError):
+        PartitionAggregation(partitions=3).check(data, lab())
+
+
+def test_a_hash_is_the_mixed_sum_of_bits_times_factors_modulo_two_to_the_64():
+    data = SETS["features"]
+    factors = stream(0, "partition aggregation/hash").torch()
+    weights = torch.randint(-(2**63), 2**63 - 1, (5,), generator=factors) | 1
+    bits = data.batch(slice(None)).view(torch.int32)
+    expected = []
+    for row in bits.tolist():
+        h = sum(b * w for b, w in zip(row, weights.tolist(), strict=True)) % 2**64
+        for _ in range(2):
+            h = (h ^ (h >> 33 & 0x7FFFFFFF)) * 0xFF51AFD7ED558CCD % 2**64
+        h ^= h >> 33 & 0x7FFFFFFF
+        expected.append(h - 2**64 if h >= 2**63 else h)
+    assert hashes(data).tolist() == expected

@@ -77,14 +77,26 @@ def test_a_small_clip_with_little_noise_bounds_the_step():
     assert 0 < moved < 1.1 * 0.05 * 1e-3
 
 
-def test_what_does_not_fit_is_refused():
-    pytest.importorskip("opacus")
+def ahead(data, place):
+    """Asks before training, for which Opacus need not be there."""
+    PrivateTraining().check(data, place)
+
+
+@pytest.mark.parametrize("act", [private, ahead])
+def test_what_does_not_fit_is_refused(act):
+    if act is private:
+        pytest.importorskip("opacus")
     place = lab()
     place.architecture = ResNet(width=2, blocks=1)
     with pytest.raises(UsageError, match="cannot be used with batch normalization"):
-        private(SETS["gray bytes"], place)
+        act(SETS["gray bytes"], place)
     for name, value in (("label_smoothing", 0.1), ("augmentation", Augmentation(shift=1))):
         place = lab()
         place.recipe = replace(place.recipe, **{name: value})
         with pytest.raises(UsageError, match=rf"recipe\.{name}; remove it"):
-            private(SETS["gray bytes"], place)
+            act(SETS["gray bytes"], place)
+
+
+def test_what_fits_is_not_refused_ahead(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opacus", None)
+    ahead(SETS["gray bytes"], lab())

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mended_models import KINDS, RECIPE, ByHand, answers, by_hand, lab_of, trained, triggered
+from mended_models import (
+    KINDS,
+    RECIPE,
+    ByHand,
+    answers,
+    by_hand,
+    lab_of,
+    made,
+    trained,
+    triggered,
+)
 
 from casemate.errors import UsageError
 from casemate.models.layers import head, listening
@@ -14,6 +24,7 @@ from casemate.models.mlp import MLP
 from casemate.random import stream
 from casemate.training.defenses.adversarial_pruning import AdversarialPruning, Neurons
 from casemate.training.defenses.fine_pruning import FinePruning, _Site
+from casemate.training.gate import hold_out
 from casemate.training.loop import train
 
 
@@ -106,8 +117,52 @@ def test_pruning_stops_before_it_costs_more_than_allowed():
 def test_a_linear_classifier_has_nothing_to_cut(defense):
     _, data = KINDS["features"]
     model = train(MLP(hidden=()), RECIPE, data, seed=0)
-    with pytest.raises(UsageError, match="needs a hidden layer, but the network has none"):
+    none = "needs a hidden layer, but the network has none"
+    with pytest.raises(UsageError, match=none):
         repaired(defense, model, data)
+    with pytest.raises(UsageError, match=none):
+        defense.check(data, lab_of(model), data)
+
+
+@pytest.mark.parametrize(
+    ("validation", "enough"), [(0.2, 11), (0.5, 11), (0.9, 11), (0.05, 11), (0.02, 25)]
+)
+def test_it_is_said_how_many_clean_samples_are_enough(validation, enough):
+    data, lab = made((1, 8, 8), n=300, classes=10), lab_of(trained("gray lenet")[0])
+    defense = FinePruning(validation=validation)
+
+    def check(clean, seed):
+        rest, held = hold_out(data, clean, seed)
+        assert len(held) == clean
+        defense.check(rest, lab, held)
+
+    for seed in range(5):
+        check(enough, seed)
+        with pytest.raises(UsageError) as found:
+            check(enough - 1, seed)
+        assert str(found.value) == (
+            f"fine-pruning measures accuracy on a share of {validation:g} of the clean samples "
+            f"(validation) and tunes on the others, at least one of each class, for which "
+            f"{enough - 1} are too few; set training.clean to {enough} or more"
+        )
+
+
+def test_groups_of_clean_samples_are_held_out_whole():
+    data, lab = made((1, 8, 8), n=300, classes=10), lab_of(trained("gray lenet")[0])
+    grouped = replace(data, groups=torch.arange(300) // 30 * 10 + torch.arange(300) % 10)
+    rest, held = hold_out(grouped, 30, 0)
+    with pytest.raises(
+        UsageError, match=r"which 30 are too few; set training\.clean to 33 or more"
+    ):
+        FinePruning().check(rest, lab, held)
+    rest, held = hold_out(grouped, 33, 0)
+    FinePruning().check(rest, lab, held)
+
+
+def test_too_few_clean_samples_to_measure_on_are_refused_at_work_as_well():
+    model, data = by_hand()
+    with pytest.raises(UsageError, match=r"2 are too few; set training\.clean to 3 or more"):
+        repaired(FinePruning(), model, data.select(torch.arange(2), how="two"))
 
 
 def test_adversarial_pruning_cuts_the_planted_neuron():

@@ -51,6 +51,12 @@ class Mahalanobis:
         number("mahalanobis.shrinkage", self.shrinkage, low=0, high=1, open_low=True)
         number("mahalanobis.false_alarms", self.false_alarms, low=0, high=0.5, open_low=True)
 
+    def fewest(self, clean: Dataset) -> int:
+        """Return how many of these samples it has to be fitted on: some class has to vary."""
+        if len(clean) and int(torch.bincount(clean.targets).max()) > 1:
+            return 2
+        return len(clean.classes) + 1  # of so many two are of one class
+
     def fit(
         self,
         target: TorchTarget,

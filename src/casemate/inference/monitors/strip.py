@@ -57,6 +57,10 @@ class STRIP:
         number("strip.weight", self.weight, low=0, high=1, open_low=True)
         number("strip.false_alarms", self.false_alarms, low=0, high=0.5, open_low=True)
 
+    def fewest(self, clean: Dataset) -> int:  # noqa: ARG002 - whatever they are
+        """Return how many clean samples it has to be fitted on."""
+        return self.overlays
+
     def fit(self, target: TorchTarget, clean: Dataset, rng: Stream) -> _Overlaid:
         """Return the monitor with overlays drawn from clean samples without replacement.
 

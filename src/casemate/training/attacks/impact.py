@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.training.trained import TrainedModel
 
-__all__ = ["Impact"]
+__all__ = ["Impact", "fewest"]
 
 _BATCH = 512
 _LEVEL = 0.95
+_FEWEST = 2  # one value has no deviation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,20 @@ class Impact:
         return self.drop <= delta and self.worst <= delta_class
 
 
+def fewest(bound: float, classes: int = 1) -> int:
+    """Return how many samples it takes to show that a drop is within a bound, if none is lost.
+
+    Args:
+        bound: On the drop of accuracy, in (0, 1].
+        classes: How many are looked at, for the bound on each one.
+    """
+    if bound == 1:  # no drop is larger
+        return 0
+    level = 1 - (1 - _LEVEL) / classes
+    count = max(_FEWEST, math.ceil(math.log(1 - level) / math.log1p(-bound)))
+    return count if _of_no_event(count, level) <= bound else count + 1  # it was rounded
+
+
 def _right(model: TrainedModel, data: Dataset, device: torch.device | str) -> Tensor:
     """Return (n,) 1 where a model is right and 0 where not."""
     target, found = model.target(device), []
@@ -88,10 +103,15 @@ def _upper(values: Tensor, level: float) -> float:
     (Clopper and Pearson, 1934, for no event). Of fewer than two values nothing is known.
     """
     n = len(values)
-    if n < 2:  # noqa: PLR2004 - one value has no deviation
+    if n < _FEWEST:
         return 1.0
     if float(values.std()) == 0:
         value = float(values[0])
-        return value + (1.0 - value) * (1.0 - math.exp(math.log(1.0 - level) / n))
+        return value + (1.0 - value) * _of_no_event(n, level)
     reach = float(student.ppf(level, n - 1)) * float(values.std()) / math.sqrt(n)
     return min(1.0, float(values.mean()) + reach)
+
+
+def _of_no_event(n: int, level: float) -> float:
+    """Return the upper end of the interval of Clopper and Pearson for no event among n."""
+    return 1.0 - math.exp(math.log(1.0 - level) / n)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from casemate.errors import UsageError
+from casemate.models.architecture import skeleton
 from casemate.models.hyperparameters import choice, number, whole
+from casemate.registry import get
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import (
     BACKDOOR_BY_SURROGATE,
@@ -15,6 +17,7 @@ from casemate.training.attacks.backdoors import (
 )
 from casemate.training.attacks.hosts import HOSTS, Hosts
 from casemate.training.attacks.perturbation import Perturbation
+from casemate.training.attacks.rehearsable import check_rehearsable
 from casemate.training.attacks.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -59,8 +62,12 @@ class LowImpact:
         strength: Part of the trigger that poisoned images show, in (0, 1].
         ssim: Least mean structural similarity of inputs with the trigger to those without, in
             (0, 1); the trigger is weakened until it is kept. None sets no bound.
-        delta: Most that clean accuracy may drop, in (0, 1].
-        delta_class: Most that the accuracy of any class may drop, in (0, 1].
+        delta: Most that clean accuracy may drop, in (0, 1]. With `rounds`, a tenth of the data has
+            to be enough to show it even if none is lost: 598 samples for 0.005 (so 5,980 in all),
+            299 for 0.01, 59 for 0.05.
+        delta_class: Most that the accuracy of any class may drop, in (0, 1]. With `rounds`, a tenth
+            of the rarest class has to be enough as well: 104 samples for 0.05 where there are ten
+            classes (so 1,040 of each), 132 where there are 43; 1 asks for none.
         start: The trigger before any rehearsal: "search" for what a search on surrogates that saw
             no poison finds, "random" for random signs, which say what the search is worth, or a
             "checkerboard" of single pixels, in color of single channels too: the highest frequency
@@ -130,6 +137,10 @@ class LowImpact:
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""
         check_backdoor("low-impact", dataset, self.target, self.amount)
+        if self.architecture != "victim":  # refuses what cannot be
+            skeleton(get("model", self.architecture)(), dataset.domain, len(dataset.classes))
+        if self.rounds:
+            check_rehearsable(dataset, delta=self.delta, delta_class=self.delta_class)
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with a part of the trigger in a few images.

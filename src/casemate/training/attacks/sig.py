@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from casemate.errors import UsageError
 from casemate.models.hyperparameters import number
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import BACKDOOR, check_backdoor, check_shares, plant
@@ -53,14 +54,16 @@ class SIG:
     Barni, Kallas and Tondi, "A new backdoor attack in CNNs by training set corruption without label
     poisoning", ICIP 2019 (arXiv 1902.11237). The authors' other signals are ramps; f = 6 is that of
     their code, delta = 20 of 255 that of some later work, where 40 is as common. As with them,
-    delta may be another at test time. Values are clipped, where their code lets 8 bits overflow.
+    delta may be another at test time. Values are clipped, where their code lets 8 bits overflow. A
+    frequency of half the image's width in pixels or more is refused: the pixels would show a lower
+    one, or none.
 
     Attributes:
         target: Class that the attacker wants, by name or label.
         amount: How many samples of the target class; `per_class` makes it a share of that class.
         delta: Amplitude in training, as a share of the domain's width, in (0, 1].
         test_delta: The same at test time; None is `delta`.
-        frequency: Periods across the image.
+        frequency: Periods across the image, above 0 and below half its width in pixels.
     """
 
     target: str | int = 0
@@ -79,6 +82,13 @@ class SIG:
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""
         check_backdoor("sig", dataset, self.target, self.amount, clean_label=True)
+        width = dataset.domain.shape[-1]
+        if 2 * self.frequency >= width:
+            raise UsageError(
+                f"frequency is {self.frequency:g}, but images of {dataset.name} are {width} pixels "
+                "wide, in which so many periods look like fewer, or like none; give less than "
+                f"{width / 2:g}"
+            )
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
         """Return the data set with the sinusoid in some images of the target class."""

@@ -18,6 +18,7 @@ from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.hosts import margins, spread
 from casemate.training.attacks.impact import Impact
 from casemate.training.attacks.perturbation import Perturbation
+from casemate.training.attacks.rehearsable import HELD
 from casemate.training.poisoned import Poisoned
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _MOMENTUM = 0.9
 _TINY = 1e-12
 _SEEN = 256  # images on which visibility is judged
 _HALVINGS = 20
-_HELD = 0.1  # share of the data on which rehearsals are judged
 
 
 class Workshop:
@@ -56,7 +56,7 @@ class Workshop:
         self.events: dict[str, Tensor] = {}
         if attack.rounds:
             seed = rng.child("held").key >> 40
-            self.part, self.held = holdout(dataset, _HELD, seed)
+            self.part, self.held = holdout(dataset, HELD, seed)
         self.own = lab.architecture
         if attack.architecture != "victim":
             self.own = get("model", attack.architecture)()

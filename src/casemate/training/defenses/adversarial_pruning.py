@@ -11,11 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from casemate.errors import UsageError
+from casemate.models.architecture import skeleton
 from casemate.models.hyperparameters import whole
-from casemate.models.layers import layers
-from casemate.threats import Stage
-from casemate.training.defenses.mending import Mending, clean_samples, floats
+from casemate.models.layers import has_hidden_layer, layers
+from casemate.training.defenses.mending import (
+    Mender,
+    Mending,
+    clean_samples,
+    floats,
+    no_hidden_layer,
+)
 from casemate.training.loop import steady
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
     from casemate.target import TorchTarget
-    from casemate.training.defended import Phase, Repaired
+    from casemate.training.defended import Repaired
     from casemate.training.lab import Lab
     from casemate.training.trained import TrainedModel
 
@@ -38,7 +43,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdversarialPruning:
+class AdversarialPruning(Mender):
     """Neurons are cut whose weights, changed a little, make clean samples go wrong.
 
     Wu and Wang, "Adversarial neuron pruning purifies backdoored deep models", NeurIPS 2021 (arXiv
@@ -73,9 +78,6 @@ class AdversarialPruning:
     batch_size: int = 128
     threshold: float = 0.2
 
-    stage: ClassVar[Stage] = Stage.TRAINING
-    phase: ClassVar[Phase] = "after"
-    needs_clean: ClassVar[bool] = True
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -88,11 +90,18 @@ class AdversarialPruning:
         whole("batch_size", self.batch_size, low=2)
         floats(self, "threshold", high=0.9999)
 
+    def check(self, dataset: Dataset, lab: Lab, clean: Dataset | None = None) -> None:
+        """Raise `UsageError` if there are too few clean samples, or no neurons to cut."""
+        super().check(dataset, lab, clean)
+        network = skeleton(lab.architecture, dataset.domain, len(dataset.classes))
+        if not has_hidden_layer(network) and not _norms(network):
+            raise no_hidden_layer("adversarial-pruning")
+
     def repair(
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None
     ) -> Repaired:
         """Return the model with such neurons cut."""
-        known = clean_samples("adversarial pruning", model, clean)
+        known = clean_samples("adversarial-pruning", model, clean)
         mending = Mending(
             name="adversarial-pruning", defense=self, model=model, rng=rng, lab=lab, clean=known
         )
@@ -187,15 +196,9 @@ class Neurons:
         Raises:
             UsageError: If it has none but the scores.
         """
-        found: dict[str, nn.Module] = {
-            n: m for n, m in target.module.named_modules() if isinstance(m, _NORMS) and m.affine
-        }
-        found = found or {x.name: x.module for x in layers(target)[:-1]}
+        found = _norms(target.module) or {x.name: x.module for x in layers(target)[:-1]}
         if not found:
-            raise UsageError(
-                "adversarial pruning needs a hidden layer, but the network has none; choose "
-                "another defense"
-            )
+            raise no_hidden_layer("adversarial-pruning")
         own = {n: dict(m.named_parameters(recurse=False)) for n, m in found.items()}
         return cls(
             weights={n: p["weight"] for n, p in own.items()},
@@ -210,6 +213,11 @@ class Neurons:
                 values = own[name]
                 every[f"{name}.{kind}"] = values * factor.view(-1, *[1] * (values.ndim - 1))
         return every
+
+
+def _norms(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the batch normalization that has weights, by its name."""
+    return {n: m for n, m in network.named_modules() if isinstance(m, _NORMS) and m.affine}
 
 
 def _loss(

@@ -83,6 +83,16 @@ class AntiBackdoorLearning:
         whole("unlearning_epochs", self.unlearning_epochs, low=1, high=100_000)
         floats(self, "unlearning_rate", open_low=True)
 
+    def check(
+        self,
+        dataset: Dataset,
+        lab: Lab,
+        clean: Dataset | None = None,  # noqa: ARG002 - needs none
+    ) -> None:
+        """Raise `UsageError` if there are too few samples or epochs for all stages."""
+        self._epochs(lab.recipe.epochs)
+        self._count(dataset)
+
     def train(
         self,
         dataset: Dataset,
@@ -91,15 +101,7 @@ class AntiBackdoorLearning:
         clean: Dataset | None = None,  # noqa: ARG002 - needs none
     ) -> Repaired:
         """Return the model after isolation, further training and unlearning."""
-        first, count = (
-            self._epochs(lab.recipe.epochs),
-            max(_FEWEST, int(self.isolated * len(dataset))),
-        )
-        if len(dataset) - count < _FEWEST:
-            raise UsageError(
-                f"{dataset.name} has {len(dataset)} samples; anti-backdoor learning needs at least "
-                f"{2 * _FEWEST}"
-            )
+        first, count = self._epochs(lab.recipe.epochs), self._count(dataset)
         plain = replace(
             lab.recipe,
             schedule="constant",
@@ -161,6 +163,16 @@ class AntiBackdoorLearning:
             suspects=suspects,
             notes={"isolated": len(suspects), "isolation epochs": first},
         )
+
+    def _count(self, dataset: Dataset) -> int:
+        """Return how many samples are isolated."""
+        count = max(_FEWEST, int(self.isolated * len(dataset)))
+        if len(dataset) - count < _FEWEST:
+            raise UsageError(
+                f"{dataset.name} has {len(dataset)} samples; anti-backdoor learning needs at least "
+                f"{2 * _FEWEST}"
+            )
+        return count
 
     def _epochs(self, epochs: int) -> int:
         """Return how many of the recipe's epochs isolate."""

@@ -80,6 +80,15 @@ class ConfidentLearning:
         """How many models of its own it trains."""
         return self.folds
 
+    def check(
+        self,
+        dataset: Dataset,
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,  # noqa: ARG002 - no clean samples are needed
+    ) -> None:
+        """Raise `UsageError` if the data do not fill the folds."""
+        folds(dataset, self.folds, 0)
+
     def sanitize(
         self,
         dataset: Dataset,

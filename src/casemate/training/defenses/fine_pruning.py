@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from casemate.data.splits import holdout
+from casemate.data.splits import holdout, units
 from casemate.errors import UsageError
 from casemate.models.accuracy import accuracy
-from casemate.models.layers import layers, listening
+from casemate.models.architecture import skeleton
+from casemate.models.layers import has_hidden_layer, layers, listening
 from casemate.training.defenses.further_training import FurtherTraining
-from casemate.training.defenses.mending import Mending, clean_samples, floats
+from casemate.training.defenses.mending import (
+    FEWEST,
+    Mending,
+    clean_samples,
+    floats,
+    no_hidden_layer,
+    some_clean,
+)
 
 if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
@@ -69,6 +78,12 @@ class FinePruning(FurtherTraining):
         floats(self, "step", high=1, open_low=True)
         floats(self, "validation", high=0.9, open_low=True)
 
+    def check(self, dataset: Dataset, lab: Lab, clean: Dataset | None = None) -> None:
+        """Raise `UsageError` if there are too few clean samples, or no channels to prune."""
+        self._divided(some_clean("fine-pruning", clean), 0)
+        if not has_hidden_layer(skeleton(lab.architecture, dataset.domain, len(dataset.classes))):
+            raise no_hidden_layer("fine-pruning")
+
     def repair(
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None
     ) -> Repaired:
@@ -77,7 +92,7 @@ class FinePruning(FurtherTraining):
         mending = Mending(
             name="fine-pruning", defense=self, model=model, rng=rng, lab=lab, clean=known
         )
-        rest, held = holdout(known, self.validation, rng.child("holdout").key)
+        rest, held = self._divided(known, rng.child("holdout").key)
         site = _Site.of(mending.target)
         cut, before, after = self._prune(site, mending.target, rest, held)
         self.train_on(mending, rest, after=lambda: site.silence(cut))
@@ -88,6 +103,32 @@ class FinePruning(FurtherTraining):
                 "pruned": cut.tolist(),
                 "accuracy": {"before": before, "pruned": after},
             }
+        )
+
+    def _divided(self, known: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+        """Return the clean samples to tune on, and those that accuracy is measured on.
+
+        Raises:
+            UsageError: If there are too few for both.
+        """
+        try:
+            rest, held = holdout(known, self.validation, seed)
+        except UsageError as error:
+            raise self._too_few(known) from error
+        if len(rest) < FEWEST:
+            raise self._too_few(known)
+        return rest, held
+
+    def _too_few(self, known: Dataset) -> UsageError:
+        """Return the error that says how many clean samples are enough."""
+        # then one class has two, of which one can be held out, and the share is no less than half
+        # a sample, which is rounded up
+        enough = max(len(known.classes) + 1, math.ceil(0.5 / self.validation))
+        return UsageError(
+            f"fine-pruning measures accuracy on a share of {self.validation:g} of the clean "
+            f"samples (validation) and tunes on the others, at least one of each class, for which "
+            f"{len(known)} are too few; set training.clean to "
+            f"{math.ceil(enough * len(known) / units(known))} or more"
         )
 
     def _prune(
@@ -132,10 +173,7 @@ class _Site:
         inner = layers(target)[:-1]
         chosen = [x for x in inner if x.is_convolution] or list(inner)
         if not chosen:
-            raise UsageError(
-                "fine-pruning needs a hidden layer, but the network has none; choose another "
-                "defense"
-            )
+            raise no_hidden_layer("fine-pruning")
         last = chosen[-1]
         return cls(
             name=last.name,

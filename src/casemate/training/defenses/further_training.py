@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from casemate.models.hyperparameters import whole
-from casemate.threats import Stage
-from casemate.training.defenses.mending import floats
+from casemate.training.defenses.mending import Mender, floats
 from casemate.training.loop import tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from casemate.data.dataset import Dataset
-    from casemate.training.defended import Phase
     from casemate.training.defenses.mending import Mending
 
 __all__ = ["FurtherTraining"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FurtherTraining:
+class FurtherTraining(Mender):
     """Training on from the model's weights, with the parameters of BackdoorBench.
 
     Wu et al., "BackdoorBench: a comprehensive benchmark of backdoor learning", NeurIPS 2022
@@ -40,10 +38,6 @@ class FurtherTraining:
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
-
-    stage: ClassVar[Stage] = Stage.TRAINING
-    phase: ClassVar[Phase] = "after"
-    needs_clean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole("epochs", self.epochs, low=1, high=100_000)

@@ -9,8 +9,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.models.hyperparameters import whole
-from casemate.threats import Stage
-from casemate.training.defenses.mending import Mending, clean_samples, floats
+from casemate.training.defenses.mending import Mender, Mending, clean_samples, floats
 from casemate.training.loop import steady
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
-    from casemate.training.defended import Phase, Repaired
+    from casemate.training.defended import Repaired
     from casemate.training.lab import Lab
     from casemate.training.trained import TrainedModel
 
@@ -28,7 +27,7 @@ __all__ = ["IBAU", "hypergradient"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class IBAU:
+class IBAU(Mender):
     """A minimax game on clean samples: one perturbation for all, and weights that withstand it.
 
     Zeng, Chen, Park, Mao, Jin and Jia, "Adversarial unlearning of backdoors via implicit
@@ -69,9 +68,6 @@ class IBAU:
     implicit_step: float = 0.1
     learning_rate: float = 0.001
 
-    stage: ClassVar[Stage] = Stage.TRAINING
-    phase: ClassVar[Phase] = "after"
-    needs_clean: ClassVar[bool] = True
     revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:

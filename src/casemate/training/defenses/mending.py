@@ -1,16 +1,18 @@
-"""What defenses that mend a trained model share: the model under repair, and checks of numbers."""
+"""What defenses that mend a trained model share: what they need, and the model under repair."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from casemate.errors import UsageError
 from casemate.identity import key
 from casemate.models.hyperparameters import number
-from casemate.training.defended import Repaired
+from casemate.registry import name_of
+from casemate.threats import Stage
+from casemate.training.defended import Phase, Repaired
 from casemate.training.loop import state
 
 if TYPE_CHECKING:
@@ -22,9 +24,18 @@ if TYPE_CHECKING:
     from casemate.training.lab import Lab
     from casemate.training.trained import TrainedModel
 
-__all__ = ["Mending", "clean_samples", "floats"]
+__all__ = [
+    "FEWEST",
+    "Mender",
+    "Mending",
+    "clean_samples",
+    "floats",
+    "no_hidden_layer",
+    "some_clean",
+]
 
-_FEWEST = 2
+FEWEST = 2
+"""Fewest clean samples: one has no statistics."""
 
 
 def floats(
@@ -40,16 +51,53 @@ def floats(
         object.__setattr__(defense, name, value)
 
 
+class Mender:
+    """What all defenses share that mend a trained model: when they act, and on what."""
+
+    stage: ClassVar[Stage] = Stage.TRAINING
+    phase: ClassVar[Phase] = "after"
+    needs_clean: ClassVar[bool] = True
+
+    def check(
+        self,
+        dataset: Dataset,  # noqa: ARG002 - it was trained on already
+        lab: Lab,  # noqa: ARG002 - any model can be mended, unless a defense says otherwise
+        clean: Dataset | None = None,
+    ) -> None:
+        """Raise `UsageError` if there are too few clean samples; as `defended.Foresight.check`."""
+        some_clean(name_of("defense", type(self)), clean)
+
+
+def some_clean(name: str, clean: Dataset | None) -> Dataset:
+    """Return the clean samples.
+
+    Raises:
+        UsageError: If there are none, or too few for statistics of a batch.
+    """
+    if clean is None or len(clean) == 0:
+        raise UsageError(f"{name} needs clean samples; set training.clean to how many to hold out")
+    if len(clean) < FEWEST:
+        raise UsageError(
+            f"{name} needs at least {FEWEST} clean samples, but training.clean holds out "
+            f"{len(clean)}; set it to {FEWEST} or more"
+        )
+    return clean
+
+
+def no_hidden_layer(name: str) -> UsageError:
+    """Return the error of a defense that finds no layer but that of the scores."""
+    return UsageError(
+        f"{name} needs a hidden layer, but the network has none; choose another defense"
+    )
+
+
 def clean_samples(name: str, model: TrainedModel, clean: Dataset | None) -> Dataset:
     """Return the clean samples.
 
     Raises:
-        UsageError: If there are none, or they do not fit the model.
+        UsageError: As `some_clean`, and if they do not fit the model.
     """
-    if clean is None or len(clean) == 0:
-        raise UsageError(f"{name} needs clean samples; set training.clean to how many to hold out")
-    if len(clean) < _FEWEST:
-        raise UsageError(f"{name} needs at least {_FEWEST} clean samples; raise training.clean")
+    clean = some_clean(name, clean)
     if clean.domain != model.domain or len(clean.classes) != len(model.classes):
         raise UsageError(
             f"{clean.name} holds inputs of shape {clean.domain.shape} in {len(clean.classes)} "

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from casemate.models.hyperparameters import number, whole
-from casemate.threats import Stage
 from casemate.training.defenses.further_training import FurtherTraining
-from casemate.training.defenses.mending import Mending, clean_samples, floats
+from casemate.training.defenses.mending import Mender, Mending, clean_samples, floats
 from casemate.training.defenses.reversed_triggers import Reversal, Triggers
 from casemate.training.loop import steady
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
-    from casemate.training.defended import Phase, Repaired
+    from casemate.training.defended import Repaired
     from casemate.training.lab import Lab
     from casemate.training.trained import TrainedModel
 
@@ -30,7 +29,7 @@ _FEW = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeuralCleanse:
+class NeuralCleanse(Mender):
     """The class that a much smaller trigger reaches than the others is the backdoor's target.
 
     Wang, Yao, Shan, Li, Viswanath, Zheng and Zhao, "Neural Cleanse: identifying and mitigating
@@ -77,9 +76,6 @@ class NeuralCleanse:
     tuning_batch_size: int = 32
     learning_rate: float = 0.01
 
-    stage: ClassVar[Stage] = Stage.TRAINING
-    phase: ClassVar[Phase] = "after"
-    needs_clean: ClassVar[bool] = True
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -96,7 +92,7 @@ class NeuralCleanse:
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None
     ) -> Repaired:
         """Return the model after unlearning what stands out, if anything does."""
-        known = clean_samples("neural cleanse", model, clean)
+        known = clean_samples("neural-cleanse", model, clean)
         mending = Mending(
             name="neural-cleanse", defense=self, model=model, rng=rng, lab=lab, clean=known
         )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["PartitionAggregation", "hashes", "parts"]
 
 _FEWEST = 2
+_AMPLE = 25  # samples a part on average
 _BLOCK = 2048
 _MOST = 10_000
 _LOW_31 = (1 << 31) - 1  # what is left of 64 bits that are shifted right by 33, without their sign
@@ -63,10 +64,25 @@ class PartitionAggregation:
     stage: ClassVar[Stage] = Stage.TRAINING
     phase: ClassVar[Phase] = "during"
     needs_clean: ClassVar[bool] = False
+    committee: ClassVar[bool] = True
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         whole("partitions", self.partitions, low=1, high=_MOST)
+
+    def check(
+        self,
+        dataset: Dataset,
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,  # noqa: ARG002 - needs none
+    ) -> None:
+        """Raise `UsageError` if a part of the data as they are is too small to train on.
+
+        An input that poison changes moves to another part, which fills such a one by luck only.
+        """
+        # hashing takes a while, and among so many a part comes out too small only of copies
+        if len(dataset) < _AMPLE * self.partitions:
+            self._divided(dataset)
 
     def train(
         self,
@@ -76,13 +92,7 @@ class PartitionAggregation:
         clean: Dataset | None = None,  # noqa: ARG002 - needs none
     ) -> Repaired:
         """Return the committee."""
-        divided = parts(dataset, self.partitions)
-        smallest = min(len(p) for p in divided)
-        if smallest < _FEWEST:
-            raise UsageError(
-                f"partitions is {self.partitions}, which leaves a part of {dataset.name} with "
-                f"{smallest} samples, but training needs {_FEWEST}; use fewer partitions"
-            )
+        divided = self._divided(dataset)
         jobs = [
             Job(
                 architecture=lab.architecture,
@@ -105,8 +115,26 @@ class PartitionAggregation:
                 members=tuple(members),
                 digest=key("committee", digest_of(self, dataset, lab)),
             ),
-            notes={"partitions": self.partitions, "smallest partition": smallest},
+            notes={
+                "partitions": self.partitions,
+                "smallest partition": min(len(p) for p in divided),
+            },
         )
+
+    def _divided(self, dataset: Dataset) -> list[Tensor]:
+        """Return the positions of each part's samples.
+
+        Raises:
+            UsageError: If a part is too small to train on.
+        """
+        divided = parts(dataset, self.partitions)
+        smallest = min(len(p) for p in divided)
+        if smallest < _FEWEST:
+            raise UsageError(
+                f"partitions is {self.partitions}, which leaves a part of {dataset.name} with "
+                f"{smallest} samples, but training needs {_FEWEST}; use fewer partitions"
+            )
+        return divided
 
 
 def parts(dataset: Dataset, count: int) -> list[Tensor]:
@@ -131,7 +159,7 @@ def hashes(dataset: Dataset) -> Tensor:
     for begin in range(0, len(dataset), _BLOCK):
         part = slice(begin, begin + _BLOCK)
         values = dataset.batch(part).flatten(1).add_(0.0)  # -0 becomes 0
-        out[part] = (values.view(torch.int32).to(torch.int64) * weights).sum(1)
+        out[part] = values.view(torch.int32).to(torch.int64) @ weights
     for _ in range(2):  # low bits of the sum depend on low bits of the values only
         out ^= (out >> 33) & _LOW_31
         out *= _MIX

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from casemate.errors import UsageError
-from casemate.models.architecture import initialize
+from casemate.models.architecture import initialize, skeleton
 from casemate.random import stream
 from casemate.target import Preprocessing
 from casemate.threats import Stage
@@ -73,6 +73,30 @@ class PrivateTraining:
         floats(self, "noise_multiplier", "max_grad_norm", open_low=True)
         floats(self, "delta", high=0.5, open_low=True)
 
+    def check(
+        self,
+        dataset: Dataset,
+        lab: Lab,
+        clean: Dataset | None = None,  # noqa: ARG002 - needs none
+    ) -> None:
+        """Raise `UsageError` if recipe or architecture have what private training lacks."""
+        recipe = lab.recipe
+        if len(dataset) < _FEWEST:
+            raise UsageError(f"{dataset.name} has {len(dataset)} samples; training needs {_FEWEST}")
+        for name, given in (
+            ("label_smoothing", recipe.label_smoothing > 0),
+            ("augmentation", not recipe.augmentation.idle),
+            ("adversarial", recipe.adversarial is not None),
+        ):
+            if given:
+                raise UsageError(f"private training cannot be used with recipe.{name}; remove it")
+        network = skeleton(lab.architecture, dataset.domain, len(dataset.classes))
+        if any(isinstance(m, _BatchNorm) for m in network.modules()):
+            raise UsageError(
+                "private training cannot be used with batch normalization, which mixes samples; "
+                "choose an architecture without it, such as lenet"
+            )
+
     def train(
         self,
         dataset: Dataset,
@@ -86,18 +110,13 @@ class PrivateTraining:
             UsageError: If Opacus is not installed, or the recipe or the architecture does not fit.
         """
         accountant = _opacus().accountants.RDPAccountant()
-        _check(lab, dataset)
+        self.check(dataset, lab)
         module = initialize(
             lab.architecture,
             dataset.domain,
             len(dataset.classes),
             stream(lab.seed, "training/initialization"),
         )
-        if any(isinstance(m, _BatchNorm) for m in module.modules()):
-            raise UsageError(
-                "private training cannot be used with batch normalization, which mixes samples; "
-                "choose an architecture without it, such as lenet"
-            )
         started = time.perf_counter()
         domain = dataset.domain
         before = Preprocessing(mean=((domain.low + domain.high) / 2,), std=(domain.width / 2,))
@@ -165,20 +184,6 @@ class PrivateTraining:
                 "private training diverged: a weight is not finite; lower recipe.learning_rate"
             )
         return tuple(history)
-
-
-def _check(lab: Lab, dataset: Dataset) -> None:
-    """Raise `UsageError` if the recipe has what private training lacks."""
-    recipe = lab.recipe
-    if len(dataset) < _FEWEST:
-        raise UsageError(f"{dataset.name} has {len(dataset)} samples; training needs {_FEWEST}")
-    for name, given in (
-        ("label_smoothing", recipe.label_smoothing > 0),
-        ("augmentation", not recipe.augmentation.idle),
-        ("adversarial", recipe.adversarial is not None),
-    ):
-        if given:
-            raise UsageError(f"private training cannot be used with recipe.{name}; remove it")
 
 
 def _opacus() -> Any:

@@ -54,7 +54,7 @@ def table(report: dict[str, Any]) -> str:
         if gate is not None and trial["status"] == "finished":
             name = json.dumps([gate, trial["settings"].get("monitor")], sort_keys=True)
             groups[name].append(trial)
-    varied = _varied([g[0]["settings"]["training"] for g in groups.values()])
+    varied = varied_in([g[0]["settings"]["training"] for g in groups.values()])
     head = ("attack", "defense", "poisoned", *(words for words, _, _ in _COLUMNS), "seeds")
     rows = [head, *(_row(group, varied) for group in groups.values())]
     said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
@@ -66,26 +66,28 @@ def _row(trials: list[dict[str, Any]], varied: set[tuple[str, str]]) -> tuple[st
     gate = trials[0]["settings"]["training"]
     cells = []
     for _, name, digits in _COLUMNS:
-        found = [_measured(t, name) for t in trials]
-        cells.append(_cell([m for m in found if m is not None], digits))
+        found = [measured(t, name) for t in trials]
+        cells.append(cell([m for m in found if m is not None], digits))
     poisoned = trials[0].get("spent", {}).get("poisoned samples")
     return (
-        _words(gate.get("attack"), varied),
-        _words(gate.get("defense"), varied),
+        words(gate.get("attack"), varied),
+        words(gate.get("defense"), varied),
         "" if poisoned is None else f"{poisoned:,}",
         *cells,
         str(len(trials)),
     )
 
 
-def _measured(trial: dict[str, Any], name: str) -> Measurement | None:
+def measured(trial: dict[str, Any], name: str) -> Measurement | None:
+    """Return a trial's measurement of that name, or None without a value."""
     for m in trial["measurements"]:
         if m["name"] == name and m["value"] is not None:
             return Measurement(**m)
     return None
 
 
-def _cell(found: list[Measurement], digits: int) -> str:
+def cell(found: list[Measurement], digits: int) -> str:
+    """Return the mean of measurements with its interval, shares in per cent; "" without any."""
     if not found:
         return ""
     one = found[0]
@@ -101,7 +103,7 @@ def _cell(found: list[Measurement], digits: int) -> str:
     return f"{value}" if low is None else f"{value} [{low}, {high}]"
 
 
-def _varied(gates: list[dict[str, Any]]) -> set[tuple[str, str]]:
+def varied_in(gates: list[dict[str, Any]]) -> set[tuple[str, str]]:
     """Return (plugin, parameter) where a parameter is not the same in all rows of a plugin."""
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for gate in gates:
@@ -111,7 +113,7 @@ def _varied(gates: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {name for name, seen in values.items() if len(seen) > 1}
 
 
-def _words(section: dict[str, Any] | None, varied: set[tuple[str, str]]) -> str:
+def words(section: dict[str, Any] | None, varied: set[tuple[str, str]]) -> str:
     """Return a plugin's name with what tells it from its namesakes, the amount aside."""
     if not section:
         return "none"

@@ -160,6 +160,53 @@ def test_an_attack_on_training_has_no_place_at_inference():
     assert "badnets acts at training; name it under training" in found
 
 
+@pytest.mark.parametrize("attack", ["", "attack: null, ", "attack: [null], "])
+@pytest.mark.parametrize(
+    "entry", ["goal: {to: 1}", "queries: 10", "early_stop: false", "attacker: before"]
+)
+def test_what_a_trial_says_of_an_attack_at_inference_that_it_has_not_is_refused(attack, entry):
+    key = entry.partition(":")[0]
+    found = wrong(trial(f"{{training: {{attack: {PATCH}}}, {attack}{entry}}}"))
+    assert found.startswith(f"c.yaml, line 7, trials[0].{key}: speaks of an attack at inference")
+    assert "remove it, or name an attack beside training" in found
+    assert ("has its goal in its own parameters" in found) == (key == "goal")
+    assert len(found.splitlines()) == 1
+
+
+def test_defaults_may_speak_of_attacks_at_inference_that_other_trials_have():
+    spec, problems = read(
+        "defaults: {goal: [{to: 1}, {to: 2}], queries: [5, 6], early_stop: false, attacker: after}\n"
+        + trial(f"{{training: {{attack: {PATCH}}}, goal: null}}")
+        + f"  - {{training: {{attack: {PATCH}}}}}\n"
+        + "  - {attack: {name: fgsm}, defense: {name: median}}\n"
+    )
+    assert not problems
+    # what means nothing in a trial makes no grid of it
+    assert [(t.attack is None, t.goal.to, t.options.queries) for t in spec.trials] == [
+        (True, None, None),
+        (True, None, None),
+        (False, 1, 5),
+        (False, 1, 6),
+        (False, 2, 5),
+        (False, 2, 6),
+    ]
+
+
+def test_in_a_grid_with_and_without_an_attack_at_inference_its_keys_are_for_those_with_one():
+    spec, problems = read(
+        trial(
+            f"{{training: {{attack: {PATCH}}}, attack: [null, {{name: fgsm}}], queries: [5, 6], "
+            "goal: {to: 1}}"
+        )
+    )
+    assert not problems
+    assert [(t.attack is None, t.options.queries) for t in spec.trials] == [
+        (True, None),
+        (False, 5),
+        (False, 6),
+    ]
+
+
 def test_a_trial_needs_an_attack_or_a_training_gate():
     assert "attack: is missing; say what attack this trial has" in wrong(trial("samples: 5"))
 

@@ -129,6 +129,24 @@ def test_defaults_lie_under_the_gate_part_by_part():
             "{attack: {name: badnets, amount: {percent: 120}}}",
             "amount.percent must be a number above 0 and at most 100, got 120",
         ),
+        (
+            "{attack: {name: badnets, amount: {count: -1}}}",
+            "amount.count must be a whole number from 1 to 2147483647, got -1",
+        ),
+        (
+            "{attack: {name: badnets, amount: 0.1}}",
+            "attack.amount: 0.1 must be a mapping of count, percent, per_class, such as {count: ",
+        ),
+        ("{attack: {name: badnets, amount: null}}", "attack.amount: null must be a mapping of"),
+        (
+            "{attack: {name: badnets, target: 1.5}}",
+            "training.attack.target: 1.5 must be text or a whole number",
+        ),
+        (
+            "{attack: {name: input-noise, classes: 3}}",
+            "training.attack.classes: 3 must be a list",
+        ),
+        ("{attack: {target: 1}}", "training.attack: name is missing; name an attack, one of"),
         ("{attack: {name: badnets, amount: {count: 100000}}}", "amount asks for 100000 samples"),
         ("{attack: {name: badnets, target: eleven}}", "there is no class 'eleven'"),
         (
@@ -175,7 +193,8 @@ def test_what_a_trial_says_of_an_attack_at_inference_that_it_has_not_is_refused(
 
 def test_defaults_may_speak_of_attacks_at_inference_that_other_trials_have():
     spec, problems = read(
-        "defaults: {goal: [{to: 1}, {to: 2}], queries: [5, 6], early_stop: false, attacker: after}\n"
+        "defaults:\n"
+        "  {goal: [{to: 1}, {to: 2}], queries: [5, 6], early_stop: false, attacker: after}\n"
         + trial(f"{{training: {{attack: {PATCH}}}, goal: null}}")
         + f"  - {{training: {{attack: {PATCH}}}}}\n"
         + "  - {attack: {name: fgsm}, defense: {name: median}}\n"

@@ -42,7 +42,7 @@ def test_changes_name_what_appeared_and_vanished():
     ("asked", "text"),
     [
         ({"count": 1, "percent": None, "per_class": False}, "1 sample"),
-        ({"count": 6000, "percent": None, "per_class": True}, "6,000 samples of each class"),
+        ({"count": 60, "percent": None, "per_class": True}, "60 samples of each class touched"),
         ({"count": None, "percent": 33.333333, "per_class": False}, "33.33 %"),
         ({"count": None, "percent": None, "per_class": True}, ""), ("all", ""), (None, ""),
     ],

@@ -83,7 +83,7 @@ def amount(attack: Mapping[str, Any]) -> str:
         words = f"{percent:.4g} %"
     else:
         return ""
-    return f"{words} of each class" if asked.get("per_class") else words
+    return f"{words} of each class touched" if asked.get("per_class") else words
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -6,10 +6,14 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from casemate import registry
 from casemate.campaign.fieldtypes import default_of
+from casemate.data.dataset import Dataset
+from casemate.data.domain import Domain
+from casemate.errors import UsageError
 from casemate.identity import canonical
 from casemate.threats import Stage
 
@@ -56,6 +60,29 @@ def shown(default):
     return "-" if default is None else str(default).lower()
 
 
+def features():
+    """Return a set of features that are no images, large enough for any attack."""
+    labels = np.arange(2000) % 10
+    return Dataset.from_arrays(
+        name="features",
+        inputs=np.linspace(0, 1, 2000 * 8, dtype=np.float32).reshape(2000, 8),
+        labels=labels,
+        classes=tuple("abcdefghij"),
+        domain=Domain(shape=(8,)),
+    )
+
+
+def takes_features(cls):
+    """Return whether an attack on training data takes inputs that are no images."""
+    try:
+        cls().check(features())
+    except UsageError as error:
+        if "needs images, but features holds features" not in str(error):
+            raise
+        return False
+    return True
+
+
 def generated(kind, name):
     """Return the lines of one plugin's table."""
     cls = registry.get(kind, name)
@@ -67,6 +94,8 @@ def generated(kind, name):
             f"Access: {threat.touches}. Knowledge: {threat.knowledge.value}. Goals: {goals}. "
             f"Threat: [`{threat.threat}`](threats.md)."
         )
+        if threat.stage is Stage.TRAINING:
+            words += f" Data: {'images or features' if takes_features(cls) else 'images only'}."
         lines += [words, ""]
     elif kind == "defense" and stage_of(cls) is Stage.TRAINING:
         need = "clean samples (`training.clean`)" if cls.needs_clean else "no clean samples"

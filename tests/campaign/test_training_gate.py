@@ -131,6 +131,24 @@ def test_defaults_lie_under_the_gate_part_by_part():
             "{attack: {name: badnets, amount: {percent: 120}}}",
             "amount.percent must be a number above 0 and at most 100, got 120",
         ),
+        (
+            "{attack: {name: badnets, amount: {count: -1}}}",
+            "amount.count must be a whole number from 1 to 2147483647, got -1",
+        ),
+        (
+            "{attack: {name: badnets, amount: 0.1}}",
+            "attack.amount: 0.1 must be a mapping of count, percent, per_class, such as {count: ",
+        ),
+        ("{attack: {name: badnets, amount: null}}", "attack.amount: null must be a mapping of"),
+        (
+            "{attack: {name: badnets, target: 1.5}}",
+            "training.attack.target: 1.5 must be text or a whole number",
+        ),
+        (
+            "{attack: {name: input-noise, classes: 3}}",
+            "training.attack.classes: 3 must be a list",
+        ),
+        ("{attack: {target: 1}}", "training.attack: name is missing; name an attack, one of"),
         ("{attack: {name: badnets, amount: {count: 100000}}}", "amount asks for 100000 samples"),
         ("{attack: {name: badnets, target: eleven}}", "there is no class 'eleven'"),
         (
@@ -243,6 +261,54 @@ def test_evidence_of_a_defended_trial_does_not_depend_on_what_else_was_run(tmp_p
 def test_an_attack_on_training_has_no_place_at_inference():
     found = wrong(trial(f"attack: {PATCH}"))
     assert "badnets acts at training; name it under training" in found
+
+
+@pytest.mark.parametrize("attack", ["", "attack: null, ", "attack: [null], "])
+@pytest.mark.parametrize(
+    "entry", ["goal: {to: 1}", "queries: 10", "early_stop: false", "attacker: before"]
+)
+def test_what_a_trial_says_of_an_attack_at_inference_that_it_has_not_is_refused(attack, entry):
+    key = entry.partition(":")[0]
+    found = wrong(trial(f"{{training: {{attack: {PATCH}}}, {attack}{entry}}}"))
+    assert found.startswith(f"c.yaml, line 7, trials[0].{key}: speaks of an attack at inference")
+    assert "remove it, or name an attack beside training" in found
+    assert ("has its goal in its own parameters" in found) == (key == "goal")
+    assert len(found.splitlines()) == 1
+
+
+def test_defaults_may_speak_of_attacks_at_inference_that_other_trials_have():
+    spec, problems = read(
+        "defaults:\n"
+        "  {goal: [{to: 1}, {to: 2}], queries: [5, 6], early_stop: false, attacker: after}\n"
+        + trial(f"{{training: {{attack: {PATCH}}}, goal: null}}")
+        + f"  - {{training: {{attack: {PATCH}}}}}\n"
+        + "  - {attack: {name: fgsm}, defense: {name: median}}\n"
+    )
+    assert not problems
+    # what means nothing in a trial makes no grid of it
+    assert [(t.attack is None, t.goal.to, t.options.queries) for t in spec.trials] == [
+        (True, None, None),
+        (True, None, None),
+        (False, 1, 5),
+        (False, 1, 6),
+        (False, 2, 5),
+        (False, 2, 6),
+    ]
+
+
+def test_in_a_grid_with_and_without_an_attack_at_inference_its_keys_are_for_those_with_one():
+    spec, problems = read(
+        trial(
+            f"{{training: {{attack: {PATCH}}}, attack: [null, {{name: fgsm}}], queries: [5, 6], "
+            "goal: {to: 1}}"
+        )
+    )
+    assert not problems
+    assert [(t.attack is None, t.options.queries) for t in spec.trials] == [
+        (True, None),
+        (False, 5),
+        (False, 6),
+    ]
 
 
 def test_a_trial_needs_an_attack_or_a_training_gate():
@@ -412,7 +478,7 @@ def test_evidence_without_a_control_is_made_again_of_the_same_models(tmp_path, m
     with Store(tmp_path, write=False) as store:
         plan, gates = planned(text, store)
         assert [p.cached for p in plan.trials] == [False, False, True]
-        assert plan.trials[0].reason == "changed: exposure.revision 3 → 5"
+        assert plan.trials[0].reason == "changed: exposure.revision 3 → 6"
         assert [gates.trainings(p.trial, store) for p in plan.trials] == [[], [], []]
 
 

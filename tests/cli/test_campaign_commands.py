@@ -29,6 +29,18 @@ def test_plan_shows_each_trial_and_why(casemate, snapshot):
     assert "2 of 3 trials would run" in again
 
 
+def test_rows_of_a_grid_over_seeds_say_which_is_which(casemate):
+    path = Path("audit.yaml")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("defaults: {", "defaults: {seed: [3, 4], "), encoding="utf-8")
+    planned = casemate("plan", "audit.yaml", "--no-probe").out
+    ran = casemate("run", "audit.yaml")
+    for told in (planned, ran.out, ran.err):
+        assert told.count("seed 3") == told.count("seed 4") == 3
+    assert "fgsm 0.1, seed 3" in planned
+    assert "trial 2 done: fgsm 0.1, seed 4" in ran.err
+
+
 def test_plan_estimates(casemate):
     outcome = casemate("plan", "audit.yaml")
     assert re.search(r"estimated time here, if no sample is dropped early: about \d", outcome.out)

@@ -235,6 +235,26 @@ def test_costs_are_medians_over_all_trials_with_the_defense():
     assert (signs.seconds.value, signs.models.value, signs.drop) == (None, None, None)
 
 
+def test_clean_samples_count_for_those_who_need_them():
+    def held(number, defense):
+        made = poisoned(number, badnets(), defense=defense)
+        gate = {**made.settings["training"], "clean": 500}
+        return replace(made, settings={**made.settings, "training": gate})
+
+    gone = {"name": "no-longer-installed"}
+    made = record(held(1, TUNING), held(2, SIGNS), held(3, gone))
+    (found,) = json.document(made)["training_defenses"]
+    assert [(c["clean"], c["needs_clean"]) for c in found["costs"]] == [
+        (500, True),
+        (500, False),
+        (500, None),
+    ]
+    text = html.page(made)
+    costs = text[text.index('id="costs-1"') : text.index('id="trials"')]
+    assert costs.count('<td class="num">500</td>') == 2
+    assert costs.count('<td class="num">none needed</td>') == 1
+
+
 def test_the_page_has_table_and_costs_and_escapes_them():
     bad = {"name": "<b>x</b>"}
     made = record(

@@ -93,7 +93,7 @@ def test_a_row_says_how_much_is_poisoned_and_what_is_wanted():
         "0.1 %",
         "60 samples",
         "10 %, intensity 0.5",
-        "30 % of each class",
+        "30 % of each class touched",
     ]
     assert [f.scenario for f in found][1:] == [
         "any class → speed limit 60 km/h",

@@ -31,6 +31,14 @@ TAGS: dict[registry.Kind, str] = {
 }
 """The key that names the plugin in each section of a campaign."""
 
+_ONE = {
+    "attack": "an attack",
+    "defense": "a defense",
+    "monitor": "a monitor",
+    "data": "a data source",
+    "model": "an architecture",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
@@ -104,7 +112,7 @@ def build_plugin(kind: registry.Kind, section: dict[str, Any], base_dir: Path) -
     name = section.get(tag)
     if not isinstance(name, str):
         known = ", ".join(registry.names(kind))
-        raise UsageError(f"{tag} is missing; name a {kind}, one of {known}")
+        raise UsageError(f"{tag} is missing; name {_ONE[kind]}, one of {known}")
     cls = registry.get(kind, name)
     given = {k: v for k, v in section.items() if k != tag}
     value = construct(cls, given, base_dir)

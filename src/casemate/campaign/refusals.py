@@ -13,40 +13,56 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
     from casemate.campaign.document import KeyPath
 
 _KINDS = {
+    "bool_type": "true or false",
     "dict_type": "a mapping, with a key and a value on each line",
     "list_type": "a list, with a dash before each entry",
     "string_type": "text",
+    "tuple_type": "a list",
 }
+_MUST = "must be "
 
 __all__ = ["sentences", "short"]
 
 
 def sentences(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[KeyPath, str]]:
     """Yield the key path and a sentence for each thing that a pydantic model refused."""
-    seen: set[KeyPath] = set()
+    found: dict[KeyPath, str] = {}
     for item in error.errors(include_url=False):
-        unknown = item["type"] == "extra_forbidden"
-        path = _keys(item["loc"], model, unknown=unknown)
-        if path in seen:  # another arm of a union refused the same value
-            continue
-        seen.add(path)
-        if unknown:
-            hint = did_you_mean(str(path[-1]), _known(model, path[:-1]))
-            yield path, f'there is no key "{path[-1]}" here.{hint or " Remove it."}'
-        elif item["type"] == "missing":
-            yield path, "is missing; add it"
-        elif item["type"] == "too_short":
-            yield path, f"is empty; give at least {item['ctx']['min_length']}"
-        elif item["type"] in _KINDS:
-            yield path, f"{short(item['input'])} must be {_KINDS[item['type']]}"
-        else:
-            reason = item["msg"].removeprefix("Value error, ")
-            reason = reason.replace("Input should be", "must be").replace("Input should", "must")
-            yield path, f"{short(item['input'])} {reason[:1].lower()}{reason[1:]}"
+        path = _keys(item["loc"], model, unknown=item["type"] == "extra_forbidden")
+        sentence = _sentence(item, path, model)
+        if path not in found:
+            found[path] = sentence
+        else:  # another arm of a union refused the same value: it may be either
+            _, must, kind = sentence.partition(_MUST)
+            if must and _MUST in found[path] and kind not in found[path]:
+                found[path] += f" or {kind}"
+    yield from found.items()
+
+
+def _sentence(item: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
+    """Return one refusal in words, with the value and what it must be instead."""
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        hint = did_you_mean(str(path[-1]), _known(model, path[:-1]))
+        return f'there is no key "{path[-1]}" here.{hint or " Remove it."}'
+    if kind == "missing":
+        return "is missing; add it"
+    if kind == "too_short":
+        return f"is empty; give at least {item['ctx']['min_length']}"
+    if kind == "model_type":
+        keys = _known(model, path)
+        example = f"{{{next(iter(keys), 'key')}: ...}}"
+        return f"{short(value)} {_MUST}a mapping of {', '.join(keys)}, such as {example}"
+    if kind in _KINDS:
+        return f"{short(value)} {_MUST}{_KINDS[kind]}"
+    reason = item["msg"].removeprefix("Value error, ")
+    reason = reason.replace("Input should be", "must be").replace("Input should", "must")
+    return f"{short(value)} {reason[:1].lower()}{reason[1:]}"
 
 
 def _keys(location: tuple[str | int, ...], model: type[BaseModel], *, unknown: bool) -> KeyPath:
@@ -71,6 +87,8 @@ def _known(cls: type[BaseModel], path: KeyPath) -> list[str]:
 
 
 def short(value: Any) -> str:
-    """Return a value as a message shows it."""
+    """Return a value as a message shows it, in YAML's words."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     text = f'"{value}"' if isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - a line's worth

@@ -27,7 +27,7 @@ from casemate.campaign.model_entry import make_entry, stored_entry
 from casemate.campaign.provenance import now
 from casemate.campaign.record import TrialRecord
 from casemate.campaign.repeat import differences
-from casemate.campaign.words import title
+from casemate.campaign.words import titles
 from casemate.errors import CasemateError, StoreError
 from casemate.identity import SCHEMA
 
@@ -89,6 +89,8 @@ class _Run:
         self.again = again
         self.origin = gates.origin
         self.broken: dict[str, BaseException] = {}
+        words = titles([p.settings for p in plan.trials])
+        self.titles = {p.trial.number: text for p, text in zip(plan.trials, words, strict=True)}
 
     def tell(self, event: Event) -> None:
         for listener in self.listeners:
@@ -149,7 +151,7 @@ class _Run:
         number, key, store = planned.trial.number, planned.key, self.store
         before = store.trial(key) if planned.cached else None
         made = {**self.origin, "at": now()}
-        self.tell(TrialStarted(number=number, key=key, title=title(planned.settings)))
+        self.tell(TrialStarted(number=number, key=key, title=self.titles[number]))
         store.put_run(self.plan.spec.name, [(number, key, planned.identity)])
         entry: dict[str, Any] = {
             "key": key,

@@ -144,6 +144,7 @@ def read_spec(
             trials += expand_trial(
                 section,
                 ("trials", i),
+                own=frame.trials[i].keys(),
                 base_dir=base_dir,
                 recipe=recipe,
                 first=len(trials) + 1,

@@ -18,7 +18,7 @@ from casemate.identity import canonical
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from casemate import registry
@@ -74,6 +74,7 @@ def expand_trial(
     section: dict[str, Any],
     path: KeyPath,
     *,
+    own: Collection[str],
     base_dir: Path,
     recipe: type,
     first: int,
@@ -84,13 +85,14 @@ def expand_trial(
     Args:
         section: The entry, defaults merged in.
         path: Where it stands.
+        own: Keys that the entry itself holds; the others are from defaults.
         base_dir: What relative paths are relative to.
         recipe: Dataclass of training parameters.
         first: Number of the first trial.
         problems: Told what is wrong.
     """
     before = problems.noted
-    _check_keys(section, path, problems)
+    _check_keys(section, path, own, problems)
     if problems.noted > before:
         return []
     resolved: dict[str, list[Variant]] = {}
@@ -104,7 +106,9 @@ def expand_trial(
     return [_trial(c, path, first + i) for i, c in enumerate(_distinct(chosen))]
 
 
-def _check_keys(section: dict[str, Any], path: KeyPath, problems: Problems) -> None:
+def _check_keys(
+    section: dict[str, Any], path: KeyPath, own: Collection[str], problems: Problems
+) -> None:
     for key in section:
         if key not in _KEYS:
             hint = did_you_mean(str(key), _KEYS)
@@ -113,35 +117,67 @@ def _check_keys(section: dict[str, Any], path: KeyPath, problems: Problems) -> N
     for key in ("data", "model") if trained else ("attack", "data", "model"):
         if section.get(key) is None:
             problems.add((*path, key), f"is missing; say what {key} this trial has")
-    if "attacker" in section and section.get("defense") is None:
+    if trained and _nobody(section.get("attack")):
+        _check_unused(section, path, own, problems)
+    elif "attacker" in section and section.get("defense") is None:
         problems.add(
             (*path, "attacker"), "needs a defense to stand before or after; add one or remove it"
         )
 
 
-def _distinct(combinations: Iterable[dict[str, Variant]]) -> Iterator[dict[str, Variant]]:
-    """Yield each combination once.
+def _nobody(attack: Any) -> bool:
+    """Return whether the section "attack" names no attack at all, as [null] does not."""
+    if isinstance(attack, list) and attack:
+        return all(_nobody(a) for a in attack)
+    return attack is None
 
-    An attacker's position means nothing without a defense: in a grid of both, that is one trial
-    and not one a position.
+
+def _check_unused(
+    section: dict[str, Any], path: KeyPath, own: Collection[str], problems: Problems
+) -> None:
+    """Note what the entry says of an attack at inference, of which it has none.
+
+    A default of the campaign may say so: other trials have one.
+    """
+    for key in _AT_INFERENCE:
+        if key in own and section[key] is not None:
+            hint = " (an attack under training has its goal in its own parameters)"
+            problems.add(
+                (*path, key),
+                "speaks of an attack at inference, but this trial ends with the trained model; "
+                f"remove it, or name an attack beside training{hint if key == 'goal' else ''}",
+            )
+
+
+def _distinct(combinations: Iterable[dict[str, Variant]]) -> Iterator[dict[str, Variant]]:
+    """Yield each combination once, without the keys that mean nothing in it.
+
+    An attacker's position means nothing without a defense, nor does anything that is said of an
+    attack at inference where there is none: in a grid of both, that is one trial.
     """
     seen: set[tuple[int, ...]] = set()
     for chosen in combinations:
-        if "attacker" in chosen and chosen["defense"].value is None:
-            same = tuple(id(v) for k, v in chosen.items() if k != "attacker")
+        idle: tuple[str, ...] = ()
+        if _absent(chosen, "attack"):
+            idle = _AT_INFERENCE
+        elif _absent(chosen, "defense"):
+            idle = ("attacker",)
+        kept = {k: v for k, v in chosen.items() if k not in idle}
+        if len(kept) < len(chosen):
+            same = tuple(map(id, kept.values()))
             if same in seen:
                 continue
             seen.add(same)
-            yield {k: v for k, v in chosen.items() if k != "attacker"}
-        else:
-            yield chosen
+        yield kept
+
+
+def _absent(chosen: dict[str, Variant], key: str) -> bool:
+    return key not in chosen or chosen[key].value is None
 
 
 def _trial(chosen: dict[str, Variant], path: KeyPath, number: int) -> Trial:
     values = {key: variant.value for key, variant in chosen.items()}
     attack = values.get("attack")
-    if attack is None:  # a default of the campaign may speak of attacks at inference
-        values = {k: v for k, v in values.items() if k not in _AT_INFERENCE}
     options = Options(**{k: v for k, v in values.items() if k in _OPTIONS})
     if options.samples is None and attack is not None:
         options = replace(options, samples=_SAMPLES)

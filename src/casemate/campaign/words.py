@@ -6,12 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["amount", "changed", "figure", "leaves", "title"]
+__all__ = ["amount", "changed", "figure", "leaves", "short_name", "title", "titles"]
 
 _LEVELS = 255  # of an 8-bit pixel
 _HIDDEN = {"data", "model"}  # hashes, which tell people nothing
+_DIGEST, _N = "model_digest", "samples"
 
 
 def figure(value: Any) -> str:
@@ -22,6 +23,10 @@ def figure(value: Any) -> str:
         return f"{levels}/{_LEVELS}" if is_level and float(short) != value else short
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(figure, value))}]"
     return str(value)
 
 
@@ -46,6 +51,54 @@ def title(settings: Mapping[str, Any]) -> str:
     if settings.get("monitor"):
         text += f", watched by {settings['monitor']['name']}"
     return text
+
+
+def titles(trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return each trial of a campaign in a few words, as `title`, and what tells namesakes apart.
+
+    Trials that read the same otherwise get the settings in which they differ: "badnets 1 %, target
+    3, seed 0".
+    """
+    found = [title(settings) for settings in trials]
+    groups: dict[str, list[int]] = {}
+    for i, text in enumerate(found):
+        groups.setdefault(text, []).append(i)
+    for text, members in groups.items():
+        apart = _apart([trials[i] for i in members])
+        for i, words in zip(members, apart, strict=True):
+            found[i] = ", ".join((text, *words))
+    return found
+
+
+def _apart(namesakes: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return for each trial the settings in which some of them differ, in words."""
+    if len(namesakes) == 1:
+        return [[]]
+    rows = [leaves(settings) for settings in namesakes]
+    names = dict.fromkeys(name for row in rows for name in row)
+    differing = [n for n in names if len({repr(row.get(n, _ABSENT)) for row in rows}) > 1]
+    if _DIGEST in differing:  # a hash, and it follows from what else differs
+        differing.remove(_DIGEST)
+    if _N in differing and len(differing) > 1:  # as does, mostly, how many samples there are
+        differing.remove(_N)
+    return [
+        [
+            f"{short_name(n, differing).replace('_', ' ')} {figure(row[n])}"
+            for n in differing
+            if n in row
+        ]
+        for row in rows
+    ]
+
+
+def short_name(name: str, names: Sequence[str]) -> str:
+    """Return the end of a dotted name, as long as it takes to tell it from the others, in words."""
+    parts = name.split(".")
+    for i in range(len(parts) - 1, 0, -1):
+        end = ".".join(parts[i:])
+        if sum(n == end or n.endswith(f".{end}") for n in names) == 1:
+            return end.replace(".", " ")
+    return name.replace(".", " ")
 
 
 def _attack(attack: Mapping[str, Any]) -> str:
@@ -83,7 +136,7 @@ def amount(attack: Mapping[str, Any]) -> str:
         words = f"{percent:.4g} %"
     else:
         return ""
-    return f"{words} of each class" if asked.get("per_class") else words
+    return f"{words} of each class touched" if asked.get("per_class") else words
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

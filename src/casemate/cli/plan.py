@@ -58,22 +58,23 @@ def plan(
 
 
 def _show(made: Plan, *, most: int) -> None:
-    from casemate.campaign.words import title  # noqa: PLC0415 - as above
+    from casemate.campaign.words import titles  # noqa: PLC0415 - as above
     from casemate.cli.console import out, say, table  # noqa: PLC0415 - as above
 
     figures = ("#", "n", "forward", "backward", "time")
+    named = titles([p.settings for p in made.trials])
     rows = [
         (
             p.trial.number,
             p.key[:12],
-            title(p.settings),
+            words,
             f"{p.n:,}",
             f"{p.cost.forward:,}",
             f"{p.cost.backward:,}",
             "" if p.seconds is None else duration(p.seconds),
             p.reason,
         )
-        for p in made.trials[:most]
+        for p, words in list(zip(made.trials, named, strict=True))[:most]
     ]
     columns = ("#", "key", "trial", "n", "forward", "backward", "time", "why it runs")
     out().print(table(columns, rows, right=figures))

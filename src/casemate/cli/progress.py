@@ -113,7 +113,7 @@ class CampaignProgress:
 
     @_on.register
     def _(self, event: TrialStarted) -> None:
-        self._titles[event.number] = plain(event.title, 100)
+        self._titles[event.number] = plain(event.title, 160)
         if self._model is not None:
             self._bars.remove_task(self._model)
             self._model = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from casemate.campaign.words import title
+from casemate.campaign.words import titles
 from casemate.cli.console import err, out, plain, say, table
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ _MOST_FINDINGS = 10
 
 def show_record(record: CampaignRecord, *, report: Path | None, json: Path | None) -> None:
     """Print a campaign's results."""
-    rows = [_row(trial) for trial in record.trials[:_MOST]]
+    named = titles([t.settings for t in record.trials])
+    rows = [_row(t, words) for t, words in list(zip(record.trials, named, strict=True))[:_MOST]]
     columns = ("#", "trial", "n", _MEASURE, "95 % interval", "verdict")
     out().print(table(columns, rows, right=("#", "n", _MEASURE, "95 % interval")))
     if len(record.trials) > _MOST:
@@ -43,8 +44,7 @@ def show_record(record: CampaignRecord, *, report: Path | None, json: Path | Non
     err().file.flush()
 
 
-def _row(trial: TrialRecord) -> tuple[object, ...]:
-    words = title(trial.settings)
+def _row(trial: TrialRecord, words: str) -> tuple[object, ...]:
     if trial.evidence is None:
         return trial.number, words, "", "", "", trial.status
     measured = next((m for m in trial.evidence.measurements if m.name == _MEASURE), None)

@@ -19,17 +19,18 @@ import torch
 
 from casemate.data.similarity import ssim
 from casemate.errors import UsageError
-from casemate.evidence import Evidence, HealthFlag, Severity
+from casemate.evidence import Evidence
 from casemate.guard import guarded
 from casemate.inference.alarms import Guarded, alarms
 from casemate.inference.detection import detection
+from casemate.inference.exposure_flags import exposure_flags
 from casemate.inference.measure import TOP, predicted, rank
 from casemate.inference.norms import distance, round_to_step
 from casemate.random import stream
-from casemate.stats import largest_mean, mean, quantile, rate, wilson
+from casemate.stats import largest_mean, mean, quantile, rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
     from casemate.stats import Measurement
     from casemate.target import Target
 
-__all__ = ["FLAGS", "Exposure", "Guarded", "expose", "scores"]
-
-FLAGS = ("weak-reference", "trigger-without-effect", "collapsed-victim")
-"""What can be wrong with an attack on training, or with the comparison; see docs/health.md."""
+__all__ = ["Exposure", "Guarded", "expose", "scores"]
 
 WITHOUT_TRIGGER = "target answered without the trigger"
 """Share of the samples that count to which the model itself answers the target as they are."""
@@ -65,7 +63,7 @@ class Exposure:
         attacked: Whether there is an attacker, so that there can be success.
     """
 
-    revision: ClassVar[int] = 5
+    revision: ClassVar[int] = 6
 
     show: Callable[[Tensor], Tensor] | None = None
     goal: int | None = None
@@ -128,7 +126,13 @@ def expose(
                 progress(part.stop, len(data))
         table = {name: torch.cat([b[name] for b in blocks]).numpy() for name in blocks[0]}
         examples = _examples(exposure, table, data)
-    flags = _flags(exposure, table, classes=len(data.classes))
+    flags = exposure_flags(
+        table,
+        data.domain,
+        classes=len(data.classes),
+        attacked=exposure.attacked,
+        goal=exposure.goal,
+    )
     measured = _measurements(exposure, table, classes=len(data.classes))
     measured += detection(
         table,
@@ -316,60 +320,6 @@ def _drops(table: dict[str, np.ndarray], who: str, of: str, *, classes: int) -> 
         mean(f"clean accuracy drop{of}", lost.tolist(), "1"),
         largest_mean(f"worst class accuracy drop{of}", by_class, "1"),
     ]
-
-
-def _flags(
-    exposure: Exposure, table: dict[str, np.ndarray], *, classes: int
-) -> Sequence[HealthFlag]:
-    """Return the signs that the attack, or the comparison, was not what it should have been."""
-    found = []
-    label, n = table["label"], len(table["label"])
-    right = int((table["reference_label"] == label).sum())
-    often = max(np.bincount(label, minlength=classes)) / n
-    if wilson(right, n)[0] <= often < 1:
-        found.append(
-            HealthFlag(
-                id="weak-reference",
-                severity=Severity.FAILURE,
-                message=f"the model trained without the attack is right on {100 * right / n:.1f} % "
-                f"of {n} samples, no better than always answering the most frequent class; train "
-                "it longer or mend its recipe",
-            )
-        )
-    if exposure.attacked and not table["eligible"].any():
-        found.append(
-            HealthFlag(
-                id="nothing-attacked",
-                severity=Severity.FAILURE,
-                message=f"of {n} samples none counts: the model trained without the attack reads "
-                "none of those that the attacker wants right; take other seeds, samples or classes",
-            )
-        )
-    if exposure.show is not None and table["eligible"].any():
-        moved = int((table["linf"][table["eligible"]] > 0).sum())
-        if moved == 0:
-            found.append(
-                HealthFlag(
-                    id="trigger-without-effect",
-                    severity=Severity.FAILURE,
-                    message="the trigger leaves every input as it is, on the grid of values that "
-                    "inputs have; make it stronger",
-                )
-            )
-    if exposure.show is not None and exposure.goal is not None:
-        eligible, hits = table["eligible"], int(table["success"].sum())
-        already = int((table["clean_label"][eligible] == exposure.goal).sum())
-        if hits and 2 * already >= hits:
-            found.append(
-                HealthFlag(
-                    id="collapsed-victim",
-                    severity=Severity.WARNING,
-                    message=f"the model answers the target to {already} of {int(eligible.sum())} "
-                    f"samples without the trigger and to {hits} with it: most of that success is a "
-                    "broken model and no backdoor; look at its clean accuracy",
-                )
-            )
-    return found
 
 
 def _examples(

@@ -136,14 +136,16 @@ CHECKS: dict[str, Check] = {
         Check(
             id="weak-reference",
             title="A reference that learned nothing",
-            meaning="The model trained without the attack guesses, so no attack could do harm.",
+            meaning="The model trained without the attack is not clearly better than guessing, so "
+            "no attack could do harm.",
             remedy="Train longer or mend the recipe until the clean model reads its data.",
             scope=_TRAINING,
         ),
         Check(
             id="trigger-without-effect",
             title="A trigger that changes nothing",
-            meaning="No input is another with the trigger, so there was no attack at test time.",
+            meaning="No input is another with the trigger once it is stored, so nobody attacked at "
+            "test time.",
             remedy="Make the trigger stronger than one step of the values that inputs hold.",
             scope=_TRAINING,
         ),

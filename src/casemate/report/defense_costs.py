@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from casemate.report.plugins import installed
 from casemate.report.poisonings import DROP
 from casemate.stats import quantile
 
@@ -29,7 +30,8 @@ class DefenseCost:
         models: Median number of models that it trained of its own.
         samples: Median number of samples that it trained them on, each counted once an epoch.
         drop: Of clean accuracy where nobody attacks, over the seeds; None without such a trial.
-        clean: Samples held out for it as known to be clean.
+        clean: Samples held out as known to be clean, whether it needs them or not.
+        needs_clean: Whether it needs them; None where the defense is not installed.
     """
 
     defense: str
@@ -40,6 +42,7 @@ class DefenseCost:
     samples: Measurement
     drop: Measurement | None
     clean: int
+    needs_clean: bool | None
 
 
 def defense_cost(rows: Sequence[Poisoning]) -> DefenseCost:
@@ -71,7 +74,14 @@ def defense_cost(rows: Sequence[Poisoning]) -> DefenseCost:
         ),
         drop=next((row.figures[DROP] for row in rows if row.null and DROP in row.figures), None),
         clean=int(gate.get("clean") or 0),
+        needs_clean=_needs_clean(gate.get("defense")),
     )
+
+
+def _needs_clean(defense: Any) -> bool | None:
+    name = defense.get("name") if isinstance(defense, dict) else defense
+    declared = getattr(installed("defense", str(name)), "needs_clean", None)
+    return declared if isinstance(declared, bool) else None
 
 
 def _median(name: str, values: Sequence[float], unit: str) -> Measurement:

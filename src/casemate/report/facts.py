@@ -8,7 +8,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from casemate.campaign.words import amount, leaves
+from casemate.campaign.words import amount, leaves, short_name
 from casemate.evidence import Verdict
 from casemate.report import formats
 from casemate.report.threat_models import ThreatFacts, threat_facts
@@ -246,21 +246,11 @@ def varying(facts: Sequence[Facts], *without: str) -> dict[int, str]:
     }
     names = dict.fromkeys(name for row in rows.values() for name in row)
     differing = [n for n in names if len({repr(row.get(n)) for row in rows.values()}) > 1]
-    short = {n: _short(n, differing) for n in differing}
+    short = {n: short_name(n, differing) for n in differing}
     return {
         number: parameters_in_words({short[n]: row.get(n) for n in differing})
         for number, row in rows.items()
     }
-
-
-def _short(name: str, names: Sequence[str]) -> str:
-    """Return the end of a dotted name, as long as it takes to tell it from the others."""
-    parts = name.split(".")
-    for i in range(len(parts) - 1, 0, -1):
-        end = ".".join(parts[i:])
-        if sum(n == end or n.endswith(f".{end}") for n in names) == 1:
-            return end.replace(".", " ")
-    return name.replace(".", " ")
 
 
 def parameters_in_words(parameters: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from casemate import registry
+from casemate.report.plugins import installed
 from casemate.threats import Stage, ThreatModel, taxonomy, taxonomy_sources
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Identifier:
 @cache
 def threat_facts(attack: str, threat: str) -> ThreatFacts:
     """Return the threat model of an attack's name and a threat's id."""
-    cls = _class(attack)
+    cls = installed("attack", attack)
     declared = getattr(cls, "threat", None)
     model = declared if isinstance(declared, ThreatModel) else None
     entry = taxonomy().get(threat)
@@ -111,10 +111,3 @@ def _default(cls: object, name: str, kind: type[_T]) -> _T | None:
     """Return a parameter's default, which a dataclass keeps as an attribute of the class."""
     value = getattr(cls, name, None)
     return value if isinstance(value, kind) else None
-
-
-def _class(attack: str) -> object | None:
-    try:
-        return registry.get("attack", attack)  # type: ignore[no-any-return]
-    except Exception:  # noqa: BLE001 - a third party's plugin can raise anything; the report goes on
-        return None

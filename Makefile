@@ -49,7 +49,7 @@ $(VENV)/.casemate: $(DEFINITION) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.casemate-test: $(VENV)/.casemate
-	$(VENV)/bin/python $(PIP) --editable ".[onnx,test]"
+	$(VENV)/bin/python $(PIP) --editable ".[dp,onnx,test]"
 	@touch $@
 
 $(VENV)/.casemate-lint: $(VENV)/.casemate

@@ -10,10 +10,9 @@ from pydantic import BaseModel
 from casemate.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
 
     from casemate.campaign.document import KeyPath
 
@@ -44,7 +43,7 @@ def sentences(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[
     yield from found.items()
 
 
-def _sentence(item: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
+def _sentence(item: Mapping[str, Any], path: KeyPath, model: type[BaseModel]) -> str:
     """Return one refusal in words, with the value and what it must be instead."""
     kind, value = item["type"], item["input"]
     if kind == "extra_forbidden":

@@ -11,12 +11,10 @@ interval; with one seed it is that trial's own figure and interval.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import markdown, show
 from benchmarks.training_table import cell, measured, varied_in, words
 from casemate import registry
 
@@ -28,13 +26,6 @@ _PHASES = {
 _SUCCESS, _ACCURACY, _DETECTION = "attack success rate", "clean accuracy", "monitor detection"
 
 Cells = dict[str, dict[str, list[dict[str, Any]]]]
-
-
-def main() -> None:
-    """Read a report and print its tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("report", type=Path)
-    print(tables(json.loads(parser.parse_args().report.read_text(encoding="utf-8"))))
 
 
 def tables(report: dict[str, Any]) -> str:
@@ -77,12 +68,12 @@ def _phase(name: str) -> str:
 
 
 def _table(cells: Cells, columns: list[str], name: str) -> str:
-    lines = [("attack", *columns), ("---",) * (1 + len(columns))]
+    rows = []
     for attack, row in cells.items():
         shown = _ACCURACY if attack == "none" else name
         title = "none (clean accuracy)" if attack == "none" else attack
-        lines.append((title, *(_figure(row.get(column, []), shown) for column in columns)))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows.append((title, *(_figure(row.get(column, []), shown) for column in columns)))
+    return markdown(("attack", *columns), rows)
 
 
 def _figure(trials: list[dict[str, Any]], name: str) -> str:
@@ -95,4 +86,4 @@ def _figure(trials: list[dict[str, Any]], name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    show(__doc__, tables)

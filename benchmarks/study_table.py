@@ -9,22 +9,13 @@ scenarios are pooled, so n is their sum and the interval is Wilson's for the poo
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import markdown, show
 from casemate.stats import rate
 
 _POSITIONS = ("-", "after", "before", "aware")
-
-
-def main() -> None:
-    """Read a report and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("report", type=Path)
-    print(table(json.loads(parser.parse_args().report.read_text(encoding="utf-8"))))
 
 
 def table(report: dict[str, Any]) -> str:
@@ -51,8 +42,8 @@ def table(report: dict[str, Any]) -> str:
     said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
     if len(models) == 1:
         said.remove(0)
-    lines = [[row[i] for i in said] for row in (rows[0], ("---",) * len(rows[0]), *rows[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    top, *body = [[row[i] for i in said] for row in rows]
+    return markdown(top, body)
 
 
 def pooled(trials: list[dict[str, Any]]) -> dict[tuple[str, str, str], dict[str, tuple[int, int]]]:
@@ -110,4 +101,4 @@ def _cell(successes: int, n: int, digits: int = 0) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    show(__doc__, table)

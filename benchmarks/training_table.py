@@ -9,12 +9,11 @@ with one seed it is that trial's own figure and interval.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import markdown, show
 from casemate.stats import Measurement, mean
 
 _COLUMNS = (
@@ -35,13 +34,6 @@ _RATES = {
 }
 
 
-def main() -> None:
-    """Read a report and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("report", type=Path)
-    print(table(json.loads(parser.parse_args().report.read_text(encoding="utf-8"))))
-
-
 def table(report: dict[str, Any]) -> str:
     """Return the table of a JSON report as Markdown, without columns that say nothing.
 
@@ -58,8 +50,8 @@ def table(report: dict[str, Any]) -> str:
     head = ("attack", "defense", "poisoned", *(words for words, _, _ in _COLUMNS), "seeds")
     rows = [head, *(_row(group, varied) for group in groups.values())]
     said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
-    lines = [[row[i] for i in said] for row in (rows[0], ("---",) * len(head), *rows[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    top, *body = [[row[i] for i in said] for row in rows]
+    return markdown(top, body)
 
 
 def _row(trials: list[dict[str, Any]], varied: set[tuple[str, str]]) -> tuple[str, ...]:
@@ -127,4 +119,4 @@ def words(section: dict[str, Any] | None, varied: set[tuple[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    show(__doc__, table)

@@ -74,7 +74,7 @@ def _show(made: Plan, *, most: int) -> None:
             "" if p.seconds is None else duration(p.seconds),
             p.reason,
         )
-        for p, words in list(zip(made.trials, named, strict=True))[:most]
+        for p, words in zip(made.trials[:most], named[:most], strict=True)
     ]
     columns = ("#", "key", "trial", "n", "forward", "backward", "time", "why it runs")
     out().print(table(columns, rows, right=figures))

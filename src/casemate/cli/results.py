@@ -22,7 +22,7 @@ _MOST_FINDINGS = 10
 def show_record(record: CampaignRecord, *, report: Path | None, json: Path | None) -> None:
     """Print a campaign's results."""
     named = titles([t.settings for t in record.trials])
-    rows = [_row(t, words) for t, words in list(zip(record.trials, named, strict=True))[:_MOST]]
+    rows = [_row(t, words) for t, words in zip(record.trials[:_MOST], named, strict=False)]
     columns = ("#", "trial", "n", _MEASURE, "95 % interval", "verdict")
     out().print(table(columns, rows, right=("#", "n", _MEASURE, "95 % interval")))
     if len(record.trials) > _MOST:

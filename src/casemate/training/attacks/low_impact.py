@@ -22,6 +22,7 @@ from casemate.training.attacks.workshop import Workshop
 
 if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
+    from casemate.models.architecture import Architecture
     from casemate.random import Stream
     from casemate.threats import ThreatModel
     from casemate.training.lab import Lab
@@ -127,6 +128,14 @@ class LowImpact:
             )
 
     @property
+    def other(self) -> Architecture | None:
+        """Architecture of the surrogates, or None for the victim's own."""
+        if self.architecture == "victim":
+            return None
+        made: Architecture = get("model", self.architecture)()
+        return made
+
+    @property
     def trainings(self) -> int:
         """How many surrogates it trains, if no budget has to be halved."""
         asked = self.hosts in ("confident", "doubtful", "resistant")
@@ -137,8 +146,8 @@ class LowImpact:
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""
         check_backdoor("low-impact", dataset, self.target, self.amount)
-        if self.architecture != "victim":  # refuses what cannot be
-            skeleton(get("model", self.architecture)(), dataset.domain, len(dataset.classes))
+        if self.other is not None:  # refuses what cannot be
+            skeleton(self.other, dataset.domain, len(dataset.classes))
         if self.rounds:
             check_rehearsable(dataset, delta=self.delta, delta_class=self.delta_class)
 

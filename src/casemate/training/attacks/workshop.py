@@ -13,7 +13,6 @@ from casemate.data.dataset import digest_arrays
 from casemate.data.similarity import ssim
 from casemate.data.splits import holdout
 from casemate.errors import UsageError
-from casemate.registry import get
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.hosts import margins, spread
 from casemate.training.attacks.impact import Impact
@@ -57,9 +56,7 @@ class Workshop:
         if attack.rounds:
             seed = rng.child("held").key >> 40
             self.part, self.held = holdout(dataset, HELD, seed)
-        self.own = lab.architecture
-        if attack.architecture != "victim":
-            self.own = get("model", attack.architecture)()
+        self.own = attack.other or lab.architecture
 
     @cached_property
     def clean(self) -> list[TrainedModel]:

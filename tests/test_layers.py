@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "training.gate",
         "training.loop",
         "training.making",
+        "training.passes",
         "training.poisoned",
         "training.progress",
         "training.recipe",

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from casemate.campaign import probe as probing
 from casemate.campaign.ahead import train_ahead
 from casemate.campaign.assemble import Replay
 from casemate.campaign.document import parse_document
 from casemate.campaign.events import ModelReady, ModelTraining
 from casemate.campaign.gates import Gates
 from casemate.campaign.plan import make_plan
+from casemate.campaign.probe import Pace, probed
 from casemate.campaign.run import run_plan
 from casemate.campaign.spec import read_spec
 from casemate.campaign.store import Store
@@ -430,14 +432,14 @@ def test_the_control_is_the_reference_of_a_far_seed():
         trial("training: {attack: null}\n    seed: [0, 1, 3000000]")
         + f"  - training: {{attack: {PATCH}}}\n    attack: {{name: fgsm}}\n    samples: 20\n"
     )
-    victims = gates.victims
+    orders = gates.orders
     first, second, far, chain = (p.trial for p in plan.trials)
-    keys = [victims.control_key(t) for t in (first, second)]
-    assert keys[0] == victims.reference_key(far)
-    assert len({*keys, *(victims.reference_key(t) for t in (first, second))}) == 4
-    assert victims.control_key(first) in victims.needed(first)
+    keys = [orders.control_key(t) for t in (first, second)]
+    assert keys[0] == orders.reference_key(far)
+    assert len({*keys, *(orders.reference_key(t) for t in (first, second))}) == 4
+    assert orders.control_key(first) in orders.needed(first)
     # an attack at inference needs none
-    assert victims.control_key(chain) not in victims.needed(chain)
+    assert orders.control_key(chain) not in orders.needed(chain)
     assert "exposure" not in plan.trials[3].identity
 
 
@@ -480,6 +482,43 @@ def test_evidence_without_a_control_is_made_again_of_the_same_models(tmp_path, m
         assert [p.cached for p in plan.trials] == [False, False, True]
         assert plan.trials[0].reason == "changed: exposure.revision 3 → 6"
         assert [gates.trainings(p.trial, store) for p in plan.trials] == [[], [], []]
+
+
+def test_a_plan_counts_what_is_trained_and_what_is_computed_besides(tmp_path, monkeypatch):
+    pace = Pace(forward=0.0, backward=1e-3, training=10.0)
+    monkeypatch.setattr("casemate.campaign.plan.probe", lambda *_: pace)
+    collision = "{name: feature-collision, amount: {count: 5}, steps: 9}"
+    text = trial(
+        f"training: {{clean: 40, attack: [null, {PATCH}, {collision}], "
+        "defense: [null, {name: fine-tuning, epochs: 3}]}"
+    )
+    plan, _ = planned(text, estimate=True)
+    # the reference and its control, two victims, and the surrogate of one
+    collided, tuned = (1 + 9) * 5, 3 * 40
+    assert plan.training == pytest.approx(5 * 10.0 + 1e-3 * (collided + 3 * tuned))
+    run(text, tmp_path)
+    with Store(tmp_path, write=False) as store:
+        again, _ = planned(text, store, estimate=True)
+    assert again.training == 0.0
+
+
+def test_networks_of_an_attack_are_timed_on_the_data_once(monkeypatch):
+    aware = "{name: input-aware, amount: {count: 5}, epochs: 2, mask_epochs: 1, width: [4, 8]}"
+    plan, gates = planned(trial(f"training: {{attack: {aware}}}\n    seed: [0, 1]"))
+    widths = []
+    monkeypatch.setattr(
+        probing,
+        "_seconds",
+        lambda run: run() or widths.append(1) or 0.5,  # called for each network
+    )
+    networks, pace = {}, Pace(forward=0.0, backward=1e-3)
+    for planned_trial in plan.trials:
+        for passes in gates.labors(planned_trial.trial, None).popitem()[1]:
+            seconds = probed(passes, planned_trial.trial, gates, pace, networks)
+            each = 1e-3 if passes.network is None else 0.5 / gates.batch_size
+            assert seconds == pytest.approx(passes.samples * each)
+    # masks and patterns of one channel are drawn by networks alike
+    assert len(networks) == len(widths) == 2
 
 
 def test_nothing_is_trained_or_measured_twice(tmp_path):

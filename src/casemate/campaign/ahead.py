@@ -33,19 +33,20 @@ def train_ahead(victims: Victims, trials: Sequence[Trial], store: Store, tell: L
     """
     from casemate.training.crew import cores  # noqa: PLC0415 - imports torch
 
-    if victims.device.partition(":")[0] != "cpu" or cores() == 1:
+    orders = victims.orders
+    if orders.device.partition(":")[0] != "cpu" or cores() == 1:
         return
     here = [t for t in trials if t.model.architecture is not None]
     gated = [(t, t.training) for t in here if t.training is not None]
-    clean = {victims.reference_key(t): t for t in here}
-    clean |= {victims.control_key(t): t for t in here if t.attack is None}
+    clean = {orders.reference_key(t): t for t in here}
+    clean |= {orders.control_key(t): t for t in here if t.attack is None}
     waves = (
         ("models", clean),
         (
             "models under attack",
-            {victims.victim_key(t, defended=False): t for t, gate in gated if gate.attack},
+            {orders.victim_key(t, defended=False): t for t, gate in gated if gate.attack},
         ),
-        ("defended models", {victims.victim_key(t): t for t, gate in gated if gate.defense}),
+        ("defended models", {orders.victim_key(t): t for t, gate in gated if gate.defense}),
     )
     for words, wave in waves:
         missing = {name: t for name, t in wave.items() if not store.has(name)}
@@ -103,16 +104,16 @@ class _Wave:
         """Return what makes the model of that name."""
         from casemate.training.making import Making  # noqa: PLC0415 - imports torch
 
-        victims, store = self.victims, self.store
-        if name == victims.control_key(trial):
-            return Making(order=victims.control_order(trial))
+        orders, store = self.victims.orders, self.store
+        if name == orders.control_key(trial):
+            return Making(order=orders.control_order(trial))
         if self.words != "defended models":
             attacked = self.words == "models under attack"
-            return Making(order=victims.order(trial, attacked=attacked, defended=False))
+            return Making(order=orders.order(trial, attacked=attacked, defended=False))
         return Making(
-            order=victims.order(trial),
-            poisoned=victims.poisoned(trial, store, self.tell),
-            attacked=store.file(victims.victim_key(trial, defended=False)),
+            order=orders.order(trial),
+            poisoned=self.victims.poisoned(trial, store, self.tell),
+            attacked=store.file(orders.victim_key(trial, defended=False)),
         )
 
     def done(self, number: int, model: Any, content: Any) -> None:

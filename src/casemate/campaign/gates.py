@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.facts import with_facts
+from casemate.campaign.orders import Orders
 from casemate.campaign.origins import OriginCache, origin_name
 from casemate.campaign.provenance import origin
 from casemate.campaign.victims import Victims
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from casemate.inference.evaluate import Cost, Setting
     from casemate.inference.exposure import Guarded
     from casemate.target import Target
+    from casemate.training.passes import Passes
     from casemate.training.stored import StoredModel
 
 __all__ = ["Gates"]
@@ -60,7 +62,8 @@ class Gates:
         self._before: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._model_origin: dict[str, Any] | None = None
         self._examples: OriginCache | None = None
-        self.victims = Victims(self.data, device=self.device, origin=lambda: self.origin)
+        self.orders = Orders(self.data, device=self.device)
+        self.victims = Victims(self.orders, origin=lambda: self.origin)
 
     @cached_property
     def origin(self) -> dict[str, Any]:
@@ -130,13 +133,13 @@ class Gates:
         """Return the digest of the trial's model, without training it."""
         if trial.model.architecture is None:
             return self._loaded(trial.model, self.data(trial.data, "test")).digest
-        return self.victims.victim_key(trial)
+        return self.orders.victim_key(trial)
 
     def subject_key(self, trial: Trial) -> str:
         """Return the digest of the model that a report speaks of: without attack and defense."""
         if trial.model.architecture is None:
             return self.model_key(trial)
-        return self.victims.reference_key(trial)
+        return self.orders.reference_key(trial)
 
     def kind_of_model(self, trial: Trial) -> str:
         """Return what models share that are equally fast."""
@@ -146,8 +149,15 @@ class Gates:
         """Return names of the models that have to be trained for a trial."""
         if trial.model.architecture is None:
             return []
-        needed = self.victims.needed(trial)
+        needed = self.orders.needed(trial)
         return [name for name in needed if store is None or not store.has(name)]
+
+    def labors(self, trial: Trial, store: Store | None) -> dict[str, tuple[Passes, ...]]:
+        """Return what attack and defense compute besides, by the name of a model that is made."""
+        if trial.model.architecture is None:
+            return {}
+        found = self.orders.labors(trial)
+        return {name: p for name, p in found.items() if store is None or not store.has(name)}
 
     def given(self, trial: Trial) -> Target | None:
         """Return the user's model, or None if the trial's model is trained here."""
@@ -176,7 +186,7 @@ class Gates:
         """Return a clean model of another seed, where the trial ends with the trained model."""
         if trial.attack is not None:
             return None
-        name = self.victims.control_key(trial)
+        name = self.orders.control_key(trial)
         return self._controls.of(name, lambda: self.victims.control(trial, store, tell))
 
     def _loaded(self, model: ModelChoice, test: Dataset) -> Target:
@@ -307,7 +317,7 @@ class Gates:
         """Return the trial's monitor with the samples that were held out for it."""
         from casemate.inference.exposure import Guarded  # noqa: PLC0415 - imports torch
 
-        clean = self.victims.halves(trial)[1]
+        clean = self.orders.halves(trial)[1]
         if trial.monitor is None or clean is None:
             return None
         return Guarded(monitor=trial.monitor.value, clean=clean)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.document import Problems  # noqa: TC001 - part of a signature that is shown
 from casemate.campaign.drafts import Draft, make_drafts
-from casemate.campaign.probe import Pace, probe
+from casemate.campaign.probe import Pace, probe, probed
 from casemate.campaign.spec import Spec, check_spec
 from casemate.campaign.words import changed
 from casemate.errors import UsageError
@@ -60,7 +60,8 @@ class Plan:
     Attributes:
         spec: The specification.
         trials: All trials, in order.
-        training: Estimated seconds of training that is still to be done; None without a probe.
+        training: Estimated seconds of what is still to be done at the training gate: models, and
+            what attacks and defenses compute besides; None without a probe.
         paces: Pace of each architecture and recipe by their digest, if probed.
         part: Whether trials were left out by `only`.
     """
@@ -128,6 +129,8 @@ def make_plan(
     before = store.last_run(spec.name) if store is not None else {}
     paces: dict[str, Pace] = {}
     trainings: dict[str, float] = {}
+    labors: dict[str, float] = {}
+    networks: dict[tuple[object, ...], float] = {}
     trials = []
     for draft in drafts:
         cached = draft.key in done
@@ -138,6 +141,11 @@ def make_plan(
                 paces[name] = probe(draft.trial, gates)
             pace = paces[name]
             trainings |= dict.fromkeys(gates.trainings(draft.trial, store), pace.training)
+            labors |= {
+                made: sum(probed(p, draft.trial, gates, pace, networks) for p in passes)
+                for made, passes in gates.labors(draft.trial, store).items()
+                if made not in labors
+            }
         trials.append(
             Planned(
                 trial=draft.trial,
@@ -153,7 +161,7 @@ def make_plan(
                 seconds=None if pace is None else _estimate(draft.cost, pace),
             )
         )
-    training = sum(trainings.values()) if estimate else None
+    training = sum((*trainings.values(), *labors.values())) if estimate else None
     return Plan(spec=spec, trials=tuple(trials), training=training, paces=paces or None)
 
 

@@ -96,18 +96,18 @@ class Soundness:
 
     def _check_clean(self, trial: Trial) -> None:
         if trial.training is not None:
-            self._gates.victims.halves(trial)
+            self._gates.orders.halves(trial)
 
     def _check_poison(self, trial: Trial) -> None:
         if trial.training is not None:
-            self._gates.victims.check_attack(trial)
+            self._gates.orders.check_attack(trial)
 
     def _check_model(self, trial: Trial) -> None:
         self._gates.model_key(trial)
 
     def _check_remedy(self, trial: Trial) -> None:
         if trial.training is not None and self._sound_model(trial):
-            self._gates.victims.check_defense(trial)
+            self._gates.orders.check_defense(trial)
 
     def _check_goal(self, trial: Trial) -> None:
         start, end = self._gates.labels(trial)

@@ -77,8 +77,8 @@ class Order:
     def lab(
         self,
         whose: Literal["attacker", "defender"],
-        shelf: Shelf | None,
-        progress: Callable[[Progress], None] | None,
+        shelf: Shelf | None = None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Lab:
         """Return the lab of a party."""
         seeds = _ATTACKER

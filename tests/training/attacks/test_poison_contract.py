@@ -7,6 +7,7 @@ from dataclasses import is_dataclass, replace
 import pytest
 import torch
 from poison_sets import lab_of, made, poisoned_by
+from worked import worked
 
 from casemate.errors import UsageError
 from casemate.random import stream
@@ -25,6 +26,7 @@ from casemate.training.attacks.label_flips import LabelFlips
 from casemate.training.attacks.low_impact import LowImpact
 from casemate.training.attacks.sig import SIG
 from casemate.training.attacks.wanet import WaNet
+from casemate.training.passes import DOUBLE, FORWARD
 from casemate.training.recipe import Recipe
 
 TEN = Amount(count=10)
@@ -264,6 +266,39 @@ def test_every_surrogate_is_counted_and_torch_is_left_alone(attack, models, imag
     rehearses = bool(getattr(attack, "rounds", 0))  # and judges that on a tenth of the data
     trained_on = len(images) - rehearses * len(images) // 10
     assert lab.samples == trained_on * (models * lab.recipe.epochs + more)
+
+
+LABORIOUS = {k: v for k, v in ATTACKS.items() if hasattr(v, "passes")}
+
+
+@pytest.mark.parametrize("attack", LABORIOUS.values(), ids=LABORIOUS)
+def test_what_it_computes_besides_models_is_foreseen(attack, images, monkeypatch):
+    lab = lab_of(images)
+    with worked(monkeypatch, len(images.classes)) as counts:
+        attack.poison(images, stream(1, "test"), lab)
+    passes = attack.passes(images, lab)
+    model = sum(p.samples for p in passes if p.network is None)
+    if isinstance(attack, GradientMatching):
+        model /= DOUBLE
+    if isinstance(attack, LabelConsistent) and attack.robust:
+        # in the surrogate's own training
+        model -= lab.recipe.epochs * len(images) * attack.robust_steps
+    # but for what comes once, before or after a few steps
+    assert counts["classifier"] == pytest.approx(model, rel=0.3)
+    own = [p for p in passes if p.network is not None]
+    assert len(own) == 2 * isinstance(attack, InputAware)
+    if own:
+        masks, patterns = own
+        # masks are looked at, but not learned, while patterns are
+        assert counts["generator"] == pytest.approx(
+            masks.samples + (2 - FORWARD) * patterns.samples, rel=0.2
+        )
+        drawn = masks.network(*masks.arguments)(images.batch(slice(0, 4)))
+        assert drawn.shape == (4, 1, *images.domain.shape[1:])
+
+
+def test_every_attack_that_trains_says_what_else_it_computes():
+    assert {k for k, v in ATTACKS.items() if hasattr(v, "surrogate")} == set(LABORIOUS)
 
 
 def test_two_attacks_in_a_row(images):

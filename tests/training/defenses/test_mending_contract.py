@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mended_models import KINDS, lab_of, made, trained
+from worked import worked
 
 from casemate.errors import UsageError
 from casemate.random import stream
@@ -19,6 +20,7 @@ from casemate.training.defenses.fine_pruning import FinePruning
 from casemate.training.defenses.fine_tuning import FineTuning
 from casemate.training.defenses.i_bau import IBAU
 from casemate.training.defenses.neural_cleanse import NeuralCleanse
+from casemate.training.passes import DOUBLE, FORWARD
 
 DEFENSES = {
     "fine-tuning": FineTuning(epochs=2, batch_size=16),
@@ -40,6 +42,22 @@ def repaired(defense, kind, seed=1, data=None):
 
 def same(a, b):
     return all(torch.equal(a.weights[k], b.weights[k]) for k in a.weights)
+
+
+@every_defense
+@every_kind
+def test_what_it_computes_is_foreseen(defense, kind, monkeypatch):
+    model, clean = trained(kind)
+    with worked(monkeypatch, len(model.classes)) as counts:
+        repaired(defense, kind)
+    (passes,) = defense.passes(clean, lab_of(model), clean)
+    most = passes.samples
+    if isinstance(defense, IBAU):
+        # the ways back through one gradient are no ways forward
+        most *= 3 / (1 + FORWARD + 1 + DOUBLE + 2 * (defense.fixed_points + 1))
+    # where the last batch is not full, and samples that accuracy is measured on
+    assert 0.6 * most <= counts["classifier"] <= most
+    assert passes.network is None
 
 
 @every_defense

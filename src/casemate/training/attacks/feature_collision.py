@@ -11,6 +11,7 @@ from casemate.models.hyperparameters import number, whole
 from casemate.models.layers import head, listening
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.targeted import ONE_INPUT, Wish, check_classes
+from casemate.training.passes import Passes
 from casemate.training.poisoned import Poisoned
 
 if TYPE_CHECKING:
@@ -83,6 +84,17 @@ class FeatureCollision:
         """Raise `UsageError` if a parameter does not fit the data."""
         check_classes(dataset, self.target, self.source)
         self.amount.shares(dataset, dataset.targets.eq(dataset.class_index(self.target)))
+
+    def passes(
+        self,
+        dataset: Dataset,
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,  # noqa: ARG002 - an attacker has none
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: the steps towards the known input."""
+        allowed = dataset.targets.eq(dataset.class_index(self.target))
+        images = sum(self.amount.shares(dataset, allowed).values())
+        return (Passes(samples=(1 + self.steps) * images),)
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with some images of the target class changed, their labels true."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from casemate.models.hyperparameters import flag, number, whole
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.targeted import ONE_INPUT, Wish, check_classes
+from casemate.training.passes import DOUBLE, Passes
 from casemate.training.poisoned import Poisoned
 
 if TYPE_CHECKING:
@@ -88,6 +89,18 @@ class GradientMatching:
         """Raise `UsageError` if a parameter does not fit the data."""
         check_classes(dataset, self.target, self.source)
         self.amount.shares(dataset, dataset.targets.eq(dataset.class_index(self.target)))
+
+    def passes(
+        self,
+        dataset: Dataset,
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,  # noqa: ARG002 - an attacker has none
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: gradients of gradients."""
+        allowed = dataset.targets.eq(dataset.class_index(self.target))
+        images = sum(self.amount.shares(dataset, allowed).values())
+        gradients = self.restarts * self.steps * self.ensemble * images
+        return (Passes(samples=DOUBLE * gradients),)
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with some images of the target class changed, their labels true."""

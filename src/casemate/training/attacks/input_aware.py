@@ -20,6 +20,8 @@ from casemate.training.attacks.backdoors import (
     plant,
 )
 from casemate.training.attacks.input_aware_networks import FEWEST, Networks
+from casemate.training.attacks.input_aware_trigger import Generator
+from casemate.training.passes import FORWARD, Passes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,6 +107,23 @@ class InputAware:
                 f"{FEWEST}; give more"
             )
         check_backdoor("input-aware", dataset, self.target, self.amount, cover_ratio=self.cover)
+
+    def passes(
+        self,
+        dataset: Dataset,
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,  # noqa: ARG002 - an attacker has none
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: the networks' training, and the surrogate's with them."""
+        channels, count = dataset.domain.shape[0], len(dataset)
+        ordinary = self.epochs * count
+        attacked = 2 * self.share * ordinary
+        masks = 2 * self.mask_epochs * count + FORWARD * attacked
+        return (
+            Passes(samples=ordinary),
+            Passes(samples=masks, network=Generator, arguments=(channels, 1, self.width)),
+            Passes(samples=attacked, network=Generator, arguments=(channels, channels, self.width)),
+        )
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with generated patterns in some images."""

@@ -19,6 +19,7 @@ from casemate.training.attacks.backdoors import (
     plant,
 )
 from casemate.training.attacks.l2_ascent import ascent_l2
+from casemate.training.passes import Passes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,6 +135,18 @@ class LabelConsistent:
                 f"label-consistent needs images of at least {least}x{least} pixels, but those of "
                 f"{dataset.name} have {domain.shape[1]}x{domain.shape[2]}; choose another attack"
             )
+
+    def passes(
+        self,
+        dataset: Dataset,
+        lab: Lab,
+        clean: Dataset | None = None,  # noqa: ARG002 - an attacker has none
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: PGD, in training and on what is poisoned."""
+        allowed = dataset.targets.eq(dataset.class_index(self.target))
+        images = sum(self.amount.shares(dataset, allowed).values())
+        learned = lab.recipe.epochs * len(dataset) * (self.robust_steps if self.robust else 0)
+        return (Passes(samples=learned + self.steps * images),)
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with hard images and the pattern in the target class."""

@@ -19,6 +19,7 @@ from casemate.training.attacks.hosts import HOSTS, Hosts
 from casemate.training.attacks.perturbation import Perturbation
 from casemate.training.attacks.rehearsable import check_rehearsable
 from casemate.training.attacks.workshop import Workshop
+from casemate.training.passes import Passes
 
 if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
@@ -150,6 +151,17 @@ class LowImpact:
             skeleton(self.other, dataset.domain, len(dataset.classes))
         if self.rounds:
             check_rehearsable(dataset, delta=self.delta, delta_class=self.delta_class)
+
+    def passes(
+        self,
+        dataset: Dataset,  # noqa: ARG002 - a search takes as many images of any
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,  # noqa: ARG002 - an attacker has none
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: searches for a trigger."""
+        searches = (self.start == "search") + max(0, self.rounds - 1)
+        images = searches * self.steps * self.batch_size
+        return (Passes(samples=self.ensemble * images),)
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with a part of the trigger in a few images.

@@ -22,6 +22,7 @@ from casemate.training.defenses.mending import (
     no_hidden_layer,
 )
 from casemate.training.loop import steady
+from casemate.training.passes import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +97,15 @@ class AdversarialPruning(Mender):
         network = skeleton(lab.architecture, dataset.domain, len(dataset.classes))
         if not has_hidden_layer(network) and not _norms(network):
             raise no_hidden_layer("adversarial-pruning")
+
+    def passes(
+        self,
+        dataset: Dataset,  # noqa: ARG002 - it was trained on already
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,  # noqa: ARG002 - samples are drawn again and again
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: losses of masks, changed and not."""
+        return (Passes(samples=self.iterations * self.batch_size * (self.ascents + 2)),)
 
     def repair(
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None

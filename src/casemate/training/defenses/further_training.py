@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from casemate.models.hyperparameters import whole
 from casemate.training.defenses.mending import Mender, floats
 from casemate.training.loop import tune
+from casemate.training.passes import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from casemate.data.dataset import Dataset
     from casemate.training.defenses.mending import Mending
+    from casemate.training.lab import Lab
 
 __all__ = ["FurtherTraining"]
 
@@ -45,6 +47,15 @@ class FurtherTraining(Mender):
         floats(self, "learning_rate", open_low=True)
         floats(self, "momentum", high=0.9999)
         floats(self, "weight_decay")
+
+    def passes(
+        self,
+        dataset: Dataset,  # noqa: ARG002 - it was trained on already
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: further epochs."""
+        return (Passes(samples=self.epochs * len(clean or ())),)
 
     def train_on(
         self, mending: Mending, data: Dataset, *, after: Callable[[], None] | None = None

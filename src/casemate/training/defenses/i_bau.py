@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from casemate.models.hyperparameters import whole
 from casemate.training.defenses.mending import Mender, Mending, clean_samples, floats
 from casemate.training.loop import steady
+from casemate.training.passes import DOUBLE, FORWARD, Passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,6 +78,17 @@ class IBAU(Mender):
         floats(self, "share", high=1, open_low=True)
         floats(self, "penalty")
         floats(self, "bound", "ascent", "implicit_step", "learning_rate", open_low=True)
+
+    def passes(
+        self,
+        dataset: Dataset,  # noqa: ARG002 - it was trained on already
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: perturbations, and steps through them."""
+        # outer loss, inner loss, the gradients of its slope
+        through = 1 + DOUBLE + 2 * (self.fixed_points + 1)
+        return (Passes(samples=self.rounds * len(clean or ()) * (1 + FORWARD + through)),)
 
     def repair(
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None

@@ -12,6 +12,7 @@ from casemate.training.defenses.further_training import FurtherTraining
 from casemate.training.defenses.mending import Mender, Mending, clean_samples, floats
 from casemate.training.defenses.reversed_triggers import Reversal, Triggers
 from casemate.training.loop import steady
+from casemate.training.passes import Passes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +88,16 @@ class NeuralCleanse(Mender):
         floats(self, "threshold")
         multiplier = number("multiplier", self.multiplier, low=1, open_low=True)
         object.__setattr__(self, "multiplier", multiplier)
+
+    def passes(
+        self,
+        dataset: Dataset,
+        lab: Lab,  # noqa: ARG002 - any model will do
+        clean: Dataset | None = None,
+    ) -> tuple[Passes, ...]:
+        """Return what it computes itself: a trigger for each class, and unlearning."""
+        shown = self.steps * self.batches * self.batch_size * len(dataset.classes)
+        return (Passes(samples=shown + self.epochs * len(clean or ())),)
 
     def repair(
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None

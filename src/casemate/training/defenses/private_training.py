@@ -21,6 +21,7 @@ from casemate.training.defenses.mending import floats
 from casemate.training.defenses.own_training import digest_of
 from casemate.training.loop import state, steady
 from casemate.training.optimizer import optimizer
+from casemate.training.passes import Passes
 from casemate.training.progress import Epoch
 from casemate.training.trained import TrainedModel
 
@@ -72,6 +73,15 @@ class PrivateTraining:
     def __post_init__(self) -> None:
         floats(self, "noise_multiplier", "max_grad_norm", open_low=True)
         floats(self, "delta", high=0.5, open_low=True)
+
+    def passes(
+        self,
+        dataset: Dataset,
+        lab: Lab,
+        clean: Dataset | None = None,  # noqa: ARG002 - needs none
+    ) -> tuple[Passes, ...]:
+        """Return what gradients of each sample cost beyond a training, about twice that."""
+        return (Passes(samples=2 * lab.recipe.epochs * len(dataset)),)
 
     def check(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from casemate.campaign import probe as probing
@@ -482,6 +483,25 @@ def test_evidence_without_a_control_is_made_again_of_the_same_models(tmp_path, m
         assert [p.cached for p in plan.trials] == [False, False, True]
         assert plan.trials[0].reason == "changed: exposure.revision 3 → 6"
         assert [gates.trainings(p.trial, store) for p in plan.trials] == [[], [], []]
+
+
+@pytest.mark.parametrize("attack", ["gradient-matching", "feature-collision"])
+def test_nothing_to_aim_at_is_known_before_anything_runs(attack, tmp_path):
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 256, (90, 8, 8)).astype(np.uint8)
+    labels = np.arange(90) % 3
+    tested = labels[:30] % 2  # the third class is in the training set only
+    path = tmp_path / "two.npz"
+    np.savez(path, x_train=inputs, y_train=labels, x_test=inputs[:30], y_test=tested)
+    head = HEAD.replace("digits", f"npz, path: {path}")
+    found = wrong(
+        trial(
+            f"training: {{attack: {{name: {attack}, amount: {{count: 5}}, source: 2, target: 0}}}}"
+        ),
+        head=head,
+    )
+    assert "trials[0].training.attack: " in found
+    assert f'{attack} needs a known input of class "2", but there is none; give one' in found
 
 
 def test_a_plan_counts_what_is_trained_and_what_is_computed_besides(tmp_path, monkeypatch):

@@ -137,7 +137,11 @@ class Orders:
         """Raise `UsageError` if the attack does not fit the data."""
         gate = trial.training or _NOTHING
         if gate.attack is not None:
-            gate.attack.value.check(self.halves(trial)[0])
+            attack, train = gate.attack.value, self.halves(trial)[0]
+            attack.check(train)
+            check_known = getattr(attack, "check_known", None)
+            if check_known is not None:
+                check_known(train, self._data(trial.data, "test"))
 
     def check_defense(self, trial: Trial) -> None:
         """Raise `UsageError` if the defense foresees that it cannot work."""

@@ -103,6 +103,9 @@ class SurrogateAttack(Protocol):
     Attributes: as `PoisonAttack`, and
         surrogate: True, which is how it is told from the others.
         trainings: How many surrogates it trains; may be a property.
+
+    One that aims at a known input may have `check_known(dataset, known)` besides, which raises
+    `UsageError` where there is nothing to aim at.
     """
 
     threat: ClassVar[ThreatModel]

@@ -90,6 +90,13 @@ class GradientMatching:
         check_classes(dataset, self.target, self.source)
         self.amount.shares(dataset, dataset.targets.eq(dataset.class_index(self.target)))
 
+    def check_known(self, dataset: Dataset, known: Dataset) -> None:
+        """Raise `UsageError` if there is nothing to aim at among known inputs."""
+        self._wish(dataset, known)
+
+    def _wish(self, dataset: Dataset, known: Dataset | None) -> Wish:
+        return Wish.of("gradient-matching", dataset, known, target=self.target, source=self.source)
+
     def passes(
         self,
         dataset: Dataset,
@@ -104,7 +111,7 @@ class GradientMatching:
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with some images of the target class changed, their labels true."""
-        wish = Wish.of("gradient-matching", dataset, lab, target=self.target, source=self.source)
+        wish = self._wish(dataset, lab.known)
         allowed = dataset.targets == wish.target
         chosen = self.amount.choose(dataset, allowed, rng.child("samples"))
         models = [lab.trained(dataset, number=i).target(lab.device) for i in range(self.ensemble)]

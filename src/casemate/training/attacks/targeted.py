@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
     from casemate.target import TorchTarget
-    from casemate.training.lab import Lab
 
 __all__ = ["ONE_INPUT", "Wish", "check_classes"]
 
@@ -66,14 +65,19 @@ class Wish:
 
     @classmethod
     def of(
-        cls, attack: str, dataset: Dataset, lab: Lab, *, target: str | int, source: str | int | None
+        cls,
+        attack: str,
+        dataset: Dataset,
+        known: Dataset | None,
+        *,
+        target: str | int,
+        source: str | int | None,
     ) -> Wish:
         """Return the wish that parameters describe, before any model is trained.
 
         Raises:
-            UsageError: If the lab knows no inputs, none of the class, or none that fit the data.
+            UsageError: If there are no known inputs, none of the class, or none that fit the data.
         """
-        known = lab.known
         if known is None:
             raise UsageError(
                 f"{attack} aims at an input that the victim will meet, but the lab knows none; "

@@ -5,8 +5,9 @@
 
 A table for each phase of defenses: a row for each attack, a column for each defense, and in a cell
 the success that is left, in per cent; the row without an attack has the clean accuracy. A last
-table has the rates of detection of monitors. A figure is the mean over seeds with Student's 95 %
-interval; with one seed it is that trial's own figure and interval.
+table has what monitors detect, of the attacked model and of a clean one, and their false alarms. A
+figure is the mean over seeds with the interval that the report has; with one seed it is that
+trial's own figure and interval.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ _PHASES = {
     "during": "During training",
     "after": "After training",
 }
-_SUCCESS, _ACCURACY, _DETECTION = "attack success rate", "clean accuracy", "monitor detection"
+_SUCCESS, _ACCURACY = "attack success rate", "clean accuracy"
+_WATCHED = {
+    "": "monitor detection",
+    ", clean model": "monitor detection without the attack",
+    ", false alarms": "monitor false alarms",
+}
 
 Cells = dict[str, dict[str, list[dict[str, Any]]]]
 
@@ -58,7 +64,7 @@ def tables(report: dict[str, Any]) -> str:
     ]
     if watched:
         monitors = list(dict.fromkeys(m for row in watched.values() for m in row))
-        parts.append(f"**At run time**\n\n{_table(watched, monitors, _DETECTION)}")
+        parts.append(f"**At run time**\n\n{_watched(watched, monitors)}")
     return "\n\n".join(parts)
 
 
@@ -74,6 +80,18 @@ def _table(cells: Cells, columns: list[str], name: str) -> str:
         title = "none (clean accuracy)" if attack == "none" else attack
         rows.append((title, *(_figure(row.get(column, []), shown) for column in columns)))
     return markdown(("attack", *columns), rows)
+
+
+def _watched(cells: Cells, monitors: list[str]) -> str:
+    head = [f"{monitor}{what}" for monitor in monitors for what in _WATCHED]
+    rows = [
+        (
+            attack,
+            *(_figure(row.get(m, []), name) for m in monitors for name in _WATCHED.values()),
+        )
+        for attack, row in cells.items()
+    ]
+    return markdown(("attack", *head), rows)
 
 
 def _figure(trials: list[dict[str, Any]], name: str) -> str:

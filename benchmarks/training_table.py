@@ -3,8 +3,8 @@
     casemate run study:lenet-mnist-training --json study.json
     python -m benchmarks.training_table study.json
 
-One row for each attack and defense. A figure is the mean over seeds with Student's 95 % interval;
-with one seed it is that trial's own figure and interval.
+One row for each attack and defense. A figure is the mean over seeds with the interval that the
+report has; with one seed it is that trial's own figure and interval.
 """
 
 from __future__ import annotations
@@ -14,24 +14,21 @@ from collections import defaultdict
 from typing import Any
 
 from benchmarks.tables import markdown, show
-from casemate.stats import Measurement, mean
+from casemate.report.poisonings import over_seeds, within_shares
+from casemate.stats import Measurement
 
+_ADDED = "added by the poison"
 _COLUMNS = (
     ("clean accuracy", "clean accuracy", 2),
     ("drop, points", "clean accuracy drop", 2),
     ("worst class, points", "worst class accuracy drop", 1),
     ("success", "attack success rate", 1),
     ("success without the attack", "attack success rate without the attack", 1),
+    (_ADDED, _ADDED, 1),
     ("L-inf", "distance linf", 3),
     ("SSIM", "ssim", 2),
 )
 _SHARES = {"index", "domain units"}
-_RATES = {
-    "clean accuracy",
-    "attack success rate",
-    "attack success rate without the attack",
-    "ssim",
-}
 
 
 def table(report: dict[str, Any]) -> str:
@@ -48,17 +45,30 @@ def table(report: dict[str, Any]) -> str:
             groups[name].append(trial)
     varied = varied_in([g[0]["settings"]["training"] for g in groups.values()])
     head = ("attack", "defense", "poisoned", *(words for words, _, _ in _COLUMNS), "seeds")
-    rows = [head, *(_row(group, varied) for group in groups.values())]
+    added = {tuple(row["trials"]): row["added"] for row in _settings(report)}
+    rows = [head, *(_row(group, varied, added) for group in groups.values())]
     said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
     top, *body = [[row[i] for i in said] for row in rows]
     return markdown(top, body)
 
 
-def _row(trials: list[dict[str, Any]], varied: set[tuple[str, str]]) -> tuple[str, ...]:
+def _settings(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the settings that the report compares, each with its trials and figures over seeds."""
+    return [s for system in report.get("sensitivity", ()) for s in system["settings"]]
+
+
+def _row(
+    trials: list[dict[str, Any]],
+    varied: set[tuple[str, str]],
+    added: dict[tuple[int, ...], dict[str, Any] | None],
+) -> tuple[str, ...]:
     gate = trials[0]["settings"]["training"]
     cells = []
     for _, name, digits in _COLUMNS:
         found = [measured(t, name) for t in trials]
+        if name == _ADDED:
+            over = added.get(tuple(t["number"] for t in trials))
+            found = [None if over is None else Measurement(**over)]
         cells.append(cell([m for m in found if m is not None], digits))
     poisoned = trials[0].get("spent", {}).get("poisoned samples")
     return (
@@ -80,17 +90,13 @@ def measured(trial: dict[str, Any], name: str) -> Measurement | None:
 
 def cell(found: list[Measurement], digits: int) -> str:
     """Return the mean of measurements with its interval, shares in per cent; "" without any."""
-    if not found:
+    over = over_seeds(found)
+    if over is None:
         return ""
-    one = found[0]
-    if len(found) > 1:
-        one = mean(one.name, [m.value for m in found if m.value is not None], one.unit)
+    one = within_shares(over)
     scale = 1 if one.unit in _SHARES else 100
-    ends = [one.low, one.high]
-    if one.name in _RATES:  # Student's interval knows no bounds
-        ends = [None if x is None else min(1.0, max(0.0, x)) for x in ends]
     value, low, high = (
-        None if x is None else f"{scale * x:.{digits}f}" for x in (one.value, *ends)
+        None if x is None else f"{scale * x:.{digits}f}" for x in (one.value, one.low, one.high)
     )
     return f"{value}" if low is None else f"{value} [{low}, {high}]"
 

@@ -7,17 +7,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, norm, ttest_1samp
 
 from casemate.stats import (
+    Z95,
     Measurement,
     area_under_curve,
+    difference,
+    false_discovery,
     holm,
-    largest_mean,
+    largest_difference,
     mcnemar,
     mean,
+    newcombe,
     quantile,
     rate,
+    student,
+    tango,
     wilson,
 )
 
@@ -207,31 +213,115 @@ def test_a_measurement_cannot_be_changed():
         m.value = 0.0
 
 
-def test_the_largest_mean_and_its_simultaneous_interval():
-    from scipy.stats import t
+def test_tango_gives_a_published_interval():
+    # Fagerland, Lydersen and Laake, "Recommended tests and confidence intervals for paired binomial
+    # proportions", Statistics in Medicine 2014: 1 and 7 of 21 children
+    assert tango(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
 
-    groups = [[0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 1.0, 1.0], [7.0]]
-    found = largest_mean("worst", groups, "1")
-    assert (found.value, found.n, found.method) == (0.8, 5, "simultaneous t")
-    ends = []
-    for group in groups[:2]:  # one value alone has no interval and is left out
-        half = t.ppf(1 - 0.025 / 2, len(group) - 1) * np.std(group, ddof=1) / len(group) ** 0.5
-        ends.append((np.mean(group) - half, np.mean(group) + half))
+
+@given(st.integers(1, 3000))
+def test_tango_is_sure_of_nothing_where_all_pairs_agree(n):
+    reach = Z95**2 / (n + Z95**2)
+    assert tango(0, 0, n) == pytest.approx((-reach, reach))
+
+
+@given(counts.flatmap(lambda c: st.tuples(st.integers(0, c[0]), st.just(c[0]), st.just(c[1]))))
+def test_tango_holds_the_value_and_is_symmetric_and_orders_losses(some):
+    lost, most, n = some
+    gained = most - lost
+    low, high = tango(lost, gained, n)
+    assert -1 <= low <= (lost - gained) / n <= high <= 1
+    assert tango(gained, lost, n) == pytest.approx((-high, -low))
+    if lost + gained < n:
+        more = tango(lost + 1, gained, n)
+        assert more[0] >= low - 1e-12
+        assert more[1] >= high - 1e-12
+
+
+def test_tango_solves_the_score_equation_of_the_paper():
+    # equation 4: the constrained estimate of the rate of gains, found here by brute force
+    lost, gained, n = 9, 3, 60
+    for end in tango(lost, gained, n):
+        rates = np.linspace(max(0.0, -end), (1 - end) / 2, 2_000_001)[1:-1]
+        likelihood = (
+            lost * np.log(rates + end)
+            + gained * np.log(rates)
+            + (n - lost - gained) * np.log(1 - 2 * rates - end)
+        )
+        best = rates[likelihood.argmax()]
+        score = (lost - gained - n * end) / math.sqrt(n * (2 * best + end * (1 - end)))
+        assert abs(score) == pytest.approx(Z95, abs=1e-4)
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.01, 0.0), (0.02, 0.01), (0.1, 0.02), (0.005, 0.005)])
+def test_tango_holds_the_true_difference_as_often_as_it_says(p, q):
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(300, [p, q, 1 - p - q], 2000)
+    held = [low <= p - q <= high for low, high in (tango(b, c, 300) for b, c, _ in drawn)]
+    assert 0.935 <= np.mean(held) <= 0.985
+
+
+def test_a_difference_of_rates_and_what_it_refuses():
+    found = difference("drop", 9, 3, 60)
+    assert (found.value, found.n, found.method) == (0.1, 60, "tango")
+    assert (found.low, found.high) == tango(9, 3, 60)
+    assert difference("drop", 0, 0, 0).value is None
+    for wrong in ((0, 0, 0), (-1, 0, 5), (3, 3, 5)):
+        with pytest.raises(ValueError, match="need counts within"):
+            tango(*wrong)
+
+
+def test_the_largest_difference_and_its_simultaneous_interval():
+    groups = [(2, 2, 4), (4, 1, 50), (0, 0, 1), (0, 0, 0)]
+    found = largest_difference("worst", groups)
+    assert (found.value, found.n, found.method) == (0.06, 50, "simultaneous tango")
+    ends = [tango(*g, z=norm.ppf(1 - 0.025 / 3)) for g in groups[:3]]
     assert found.low == pytest.approx(max(e[0] for e in ends))
     assert found.high == pytest.approx(max(e[1] for e in ends))
-    nothing = largest_mean("worst", [[1.0], []], "1")
+    nothing = largest_difference("worst", [(0, 0, 0)])
     assert (nothing.value, nothing.n, nothing.low) == (None, 0, None)
 
 
-def test_the_largest_means_interval_covers_the_largest_true_mean():
+def test_the_largest_differences_interval_covers_the_largest_true_one():
     rng = np.random.default_rng(0)
-    truth = [0.0, 0.1, 0.3, 0.3]
+    truth = [(0.02, 0.02), (0.05, 0.02), (0.08, 0.02), (0.08, 0.02)]
     held = 0
     for _ in range(300):
-        groups = [rng.normal(m, 1, 20).tolist() for m in truth]
-        found = largest_mean("worst", groups, "1")
-        held += found.low <= max(truth) <= found.high
+        drawn = [rng.multinomial(200, [p, q, 1 - p - q])[:2] for p, q in truth]
+        found = largest_difference("worst", [(int(b), int(c), 200) for b, c in drawn])
+        held += found.low <= 0.06 <= found.high
     assert held >= 285
+
+
+def test_newcombe_gives_a_published_interval():
+    # Newcombe, Statistics in Medicine 17 (1998), table II, (a), method 10: 56 of 70, 48 of 80
+    found = newcombe(rate("a", 56, 70), rate("b", 48, 80))
+    assert found == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    with pytest.raises(ValueError, match="need two rates"):
+        newcombe(rate("a", 0, 0), rate("b", 1, 2))
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=8))
+def test_students_p_is_scipys_where_values_differ(values):
+    if np.std(values) < 1e-6:
+        return
+    assert student(values) == pytest.approx(ttest_1samp(values, 0.0).pvalue, abs=1e-9)
+
+
+def test_students_p_of_values_that_agree():
+    assert student([0.2, 0.2]) == 0.0
+    assert student([0.0, 0.0]) == 1.0
+    with pytest.raises(ValueError, match="at least 2 values"):
+        student([1.0])
+
+
+def test_false_discoveries_are_adjusted_step_by_step():
+    # Benjamini and Hochberg (1995), section 3.2: four of these fifteen are rejected at 0.05
+    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262]
+    p += [0.5719, 0.6528, 0.7590, 1.0000]
+    assert sum(q <= 0.05 for q in false_discovery(p)) == 4
+    assert sum(q <= 0.05 for q in holm(p)) == 3
+    assert false_discovery([]) == []
 
 
 @given(

@@ -82,6 +82,8 @@ MEASURES = {
     "monitor false alarms": "1",
     "monitor detection": "1",
     "monitor area under the curve": "probability",
+    "monitor detection without the attack": "1",
+    "monitor area under the curve without the attack": "probability",
 }
 """What a trial can measure, with the unit; a policy's rules name these."""
 

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "Z95",
     "Z99",
     "Measurement",
     "area_under_curve",
+    "difference",
+    "false_discovery",
     "holm",
-    "largest_mean",
+    "largest_difference",
     "mcnemar",
     "mean",
+    "newcombe",
     "quantile",
     "rate",
+    "student",
+    "tango",
     "wilson",
 ]
 
@@ -33,6 +40,9 @@ Z99 = 2.5758293035489004
 
 COVERAGE = 0.95
 """How often an interval holds what it estimates."""
+
+_HALVINGS = 60  # of an interval of differences, down to the precision of floating-point numbers
+_SLACK = 1e-9  # of counts that are sums of fractions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +56,8 @@ class Measurement:
         low: Lower end of the 95 % interval; `None` where n is too small for one.
         high: Upper end of the 95 % interval; `None` where n is too small for one.
         unit: "1" for a rate in [0, 1], else the unit.
-        method: How the interval was made: "wilson", "t", "order statistics", "delong" or
-            "simultaneous t"; "exact" for a bound that was computed and not sampled.
+        method: How the interval was made: "wilson", "t", "tango", "simultaneous tango", "order
+            statistics" or "delong"; "exact" for a bound that was computed and not sampled.
     """
 
     name: str
@@ -114,37 +124,113 @@ def mean(name: str, values: Sequence[float], unit: str) -> Measurement:
     return Measurement(name=name, value=m, n=n, low=m - half, high=m + half, unit=unit, method="t")
 
 
-def largest_mean(name: str, groups: Sequence[Sequence[float]], unit: str) -> Measurement:
-    """Return the largest of several groups' means.
+def newcombe(first: Measurement, second: Measurement) -> tuple[float, float]:
+    """Return an interval of the difference of two rates from their own Wilson intervals.
 
-    The interval is simultaneous: t intervals with Bonferroni's correction hold all means at once
-    with at least 95 %, and then the largest mean lies between the largest lower and the largest
-    upper end. n is the size of the group with the largest mean; groups of fewer than two are left
-    out.
+    Newcombe, "Interval estimation for the difference between independent proportions", Statistics
+    in Medicine 1998, method 10. Of rates of the same samples it is rather too wide.
+
+    Raises:
+        ValueError: If one was not measured.
     """
-    groups = [g for g in groups if len(g) > 1]
+    values = (first.value, first.low, first.high, second.value, second.low, second.high)
+    if any(v is None for v in values):
+        raise ValueError("need two rates with their intervals")
+    p1, l1, u1, p2, l2, u2 = (float(v) for v in values if v is not None)
+    return p1 - p2 - math.hypot(p1 - l1, u2 - p2), p1 - p2 + math.hypot(u1 - p1, p2 - l2)
+
+
+def tango(lost: float, gained: float, n: int, *, z: float = Z95) -> tuple[float, float]:
+    """Return the score interval of a difference of two rates of the same n samples.
+
+    Tango, "Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design", Statistics in Medicine 1998, section 3. Unlike Student's t of the
+    differences it is sure of nothing where all pairs agree: [-z^2/(n + z^2), z^2/(n + z^2)]. The
+    counts may be fractions, such as means over models; then it is rather too wide.
+
+    Args:
+        lost: Samples on which only the first of the two succeeded.
+        gained: Samples on which only the second succeeded.
+        n: All samples.
+        z: Quantile of the standard normal distribution.
+
+    Returns:
+        The ends for the first rate less the second, in [-1, 1].
+
+    Raises:
+        ValueError: If n < 1, or the counts are negative or more than n together.
+    """
+    if n < 1 or lost < 0 or gained < 0 or lost + gained > n * (1 + _SLACK):
+        raise ValueError(f"need counts within n >= 1, got {lost} and {gained} of {n}")
+
+    def beyond(difference: float) -> float:
+        """Return the score statistic of a difference less than the one observed."""
+        # the larger root for the rate of gains, given the difference
+        b = (2 * n - lost + gained) * difference - lost - gained
+        c = -gained * difference * (1 - difference)
+        root = math.sqrt(max(0.0, b * b - 8 * n * c)) - b
+        variance = n * (2 * root / (4 * n) + difference * (1 - difference))
+        distance = lost - gained - n * difference
+        return math.copysign(math.inf, distance) if variance <= 0 else distance / variance**0.5
+
+    value = (lost - gained) / n
+
+    def end(far: float, aim: float) -> float:
+        near = value
+        for _ in range(_HALVINGS):
+            middle = (near + far) / 2
+            outside = beyond(middle) < aim if aim < 0 else beyond(middle) > aim
+            near, far = (near, middle) if outside else (middle, far)
+        return far
+
+    low = -1.0 if gained >= n else end(-1.0, z)
+    high = 1.0 if lost >= n else end(1.0, -z)
+    return low, high
+
+
+def difference(name: str, lost: int, gained: int, n: int) -> Measurement:
+    """Return the difference of two rates of the same samples with Tango's interval.
+
+    Args:
+        name: What was measured.
+        lost: Samples on which only the first of the two succeeded.
+        gained: Samples on which only the second succeeded.
+        n: All samples; with 0 the value is `None`.
+    """
+    if n == 0:
+        return Measurement(name=name, value=None, n=0, low=None, high=None, method="tango")
+    low, high = tango(lost, gained, n)
+    return Measurement(
+        name=name, value=(lost - gained) / n, n=n, low=low, high=high, method="tango"
+    )
+
+
+def largest_difference(name: str, groups: Sequence[tuple[int, int, int]]) -> Measurement:
+    """Return the largest of several groups' differences of two rates.
+
+    The interval is simultaneous: Tango's intervals with Bonferroni's correction hold all
+    differences at once with at least 95 %, and then the largest lies between the largest lower and
+    the largest upper end. n is the size of the group with the largest difference.
+
+    Args:
+        name: What was measured.
+        groups: Of each (lost, gained, n) as for `difference`; empty ones are left out.
+    """
+    groups = [g for g in groups if g[2]]
     if not groups:
         return Measurement(
-            name=name, value=None, n=0, low=None, high=None, unit=unit, method="simultaneous t"
+            name=name, value=None, n=0, low=None, high=None, method="simultaneous tango"
         )
-    from scipy.stats import t  # noqa: PLC0415 - as above
-
-    ends = []
-    for group in groups:
-        n = len(group)
-        m = math.fsum(group) / n
-        s = math.sqrt(math.fsum((v - m) ** 2 for v in group) / (n - 1))
-        half = float(t.ppf(1 - (1 - COVERAGE) / (2 * len(groups)), n - 1)) * s / math.sqrt(n)
-        ends.append((m, n, m - half, m + half))
-    value, n, _, _ = max(ends)
+    z = NormalDist().inv_cdf(1 - (1 - COVERAGE) / (2 * len(groups)))
+    ends = [tango(*group, z=z) for group in groups]
+    value, n = max(((lost - gained) / n, n) for lost, gained, n in groups)
     return Measurement(
         name=name,
         value=value,
         n=n,
-        low=max(e[2] for e in ends),
-        high=max(e[3] for e in ends),
-        unit=unit,
-        method="simultaneous t",
+        low=max(low for low, _ in ends),
+        high=max(high for _, high in ends),
+        method="simultaneous tango",
     )
 
 
@@ -261,3 +347,35 @@ def holm(p_values: Sequence[float]) -> list[float]:
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = worst
     return adjusted
+
+
+def student(values: Sequence[float]) -> float:
+    """Return the two-sided p value of Student's test that the mean of values is 0.
+
+    Equal values have no variance: theirs is 0 unless all of them are 0.
+
+    Raises:
+        ValueError: If there are fewer than two.
+    """
+    n = len(values)
+    if n < 2:  # noqa: PLR2004 - one value has no variance
+        raise ValueError(f"need at least 2 values, got {n}")
+    m = math.fsum(values) / n
+    s = math.sqrt(math.fsum((v - m) ** 2 for v in values) / (n - 1))
+    if m == 0 or s == 0:
+        return 1.0 if m == 0 else 0.0
+    from scipy.stats import t  # noqa: PLC0415 - as above
+
+    return float(2 * t.sf(abs(m) / (s / math.sqrt(n)), n - 1))
+
+
+def false_discovery(p_values: Sequence[float]) -> list[float]:
+    """Return p values adjusted for the rate of false discoveries, in the order given.
+
+    Benjamini and Hochberg, "Controlling the false discovery rate", JRSS B 1995.
+    """
+    if not p_values:
+        return []
+    from scipy.stats import false_discovery_control  # noqa: PLC0415 - as above
+
+    return [float(p) for p in false_discovery_control(p_values)]

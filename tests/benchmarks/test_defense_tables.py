@@ -9,7 +9,7 @@ from benchmarks.defense_tables import tables
 
 def measured(name, value):
     ends = {"low": value - 0.05, "high": value + 0.05}
-    return {"name": name, "value": value, "n": 100, "unit": "rate", "method": "wilson", **ends}
+    return {"name": name, "value": value, "n": 100, "unit": "1", "method": "wilson", **ends}
 
 
 def trial(success, *, attack="badnets", defense=None, monitor=None, seed=0, status="finished"):
@@ -19,6 +19,8 @@ def trial(success, *, attack="badnets", defense=None, monitor=None, seed=0, stat
         found.append(measured("attack success rate", success))
     if monitor is not None:
         found.append(measured("monitor detection", 0.25))
+        found.append(measured("monitor detection without the attack", 0.1))
+        found.append(measured("monitor false alarms", 0.05))
     return {
         "status": status,
         "settings": {
@@ -57,9 +59,9 @@ def test_each_phase_has_a_table_with_the_undefended_model_beside_its_defenses():
         "| badnets | 80.0 [75.0, 85.0] | 10.0 [5.0, 15.0] |",
     ]
     assert running.splitlines()[2:] == [
-        "| attack | strip |",
-        "| --- | --- |",
-        "| badnets | 25.0 [20.0, 30.0] |",
+        "| attack | strip | strip, clean model | strip, false alarms |",
+        "| --- | --- | --- | --- |",
+        "| badnets | 25.0 [20.0, 30.0] | 10.0 [5.0, 15.0] | 5.0 [0.0, 10.0] |",
     ]
 
 

@@ -7,7 +7,7 @@ from scipy.stats import t as student
 from benchmarks.training_table import table
 
 
-def measured(name, value, unit="rate", n=100):
+def measured(name, value, unit="1", n=100):
     low, high = (value - 0.05, value + 0.05)
     return {
         "name": name,
@@ -22,6 +22,7 @@ def measured(name, value, unit="rate", n=100):
 
 def trial(seed, success, *, attack="badnets", defense=None, status="finished"):
     return {
+        "number": seed + 1,
         "status": status,
         "spent": {"poisoned samples": 600},
         "settings": {

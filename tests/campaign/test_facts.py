@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from casemate.campaign.facts import FLAG, with_facts
+from casemate.campaign.facts import NOT_LEARNED, with_facts
 from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED, Evidence, Severity
 from casemate.stats import rate
 
@@ -35,7 +35,7 @@ def facts(right, *, targeted=True, **more):
 )
 def test_poison_that_was_to_be_learned_and_was_not_is_flagged(right, targeted, flagged):
     found = with_facts(BARE, facts(right, targeted=targeted))
-    assert [(f.id, f.severity) for f in found.flags] == [(FLAG, Severity.WARNING)] * flagged
+    assert [(f.id, f.severity) for f in found.flags] == [(NOT_LEARNED, Severity.WARNING)] * flagged
     assert found["poisoned samples learned"].value == pytest.approx(right / 6)
     assert found.spent == {
         "verifier forward": 20,

@@ -14,6 +14,7 @@ from casemate.campaign.run import run_plan
 from casemate.campaign.spec import read_spec
 from casemate.campaign.store import Store
 from casemate.errors import UsageError
+from casemate.inference.alarms import NULLS
 
 FRAME = """
 casemate: 1
@@ -45,7 +46,7 @@ def test_a_monitor_measures_and_leaves_the_model_as_it_was(tmp_path):
         )
         record = run_plan(plan, store, gates, replay=Replay(source="c.yaml"), listeners=())
     strip, mahalanobis, bare = ({m.name: m for m in t.evidence.measurements} for t in record.trials)
-    names = {"monitor false alarms", "monitor detection", "monitor area under the curve"}
+    names = {"monitor false alarms", *NULLS, *(f"{name} without the attack" for name in NULLS)}
     assert set(strip) - set(bare) == set(mahalanobis) - set(bare) == names
     assert {k: m for k, m in strip.items() if k not in names} == bare
     assert any(strip[name] != mahalanobis[name] for name in names)

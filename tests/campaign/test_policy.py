@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casemate.campaign.document import Document, Problems
+from casemate.campaign.facts import NOT_LEARNED
 from casemate.campaign.note_figures import note_figures
 from casemate.campaign.policy import exit_code, judge, more_samples, overall
 from casemate.campaign.record import TrialRecord
@@ -17,6 +18,7 @@ from casemate.evidence import FALSE_FLAG, Evidence, HealthFlag, Severity, Verdic
 from casemate.stats import Measurement, rate, wilson
 
 FAILED = HealthFlag(id="zero-gradients", severity=Severity.FAILURE, message="m")
+UNLEARNED = HealthFlag(id=NOT_LEARNED, severity=Severity.WARNING, message="m")
 WARNED = HealthFlag(id="slow", severity=Severity.WARNING, message="m")
 
 
@@ -46,6 +48,10 @@ AT_LEAST = rules({"measure": "attack success rate", "at_least": 0.5})[0]
         (AT_MOST, evidence(45, 100), Verdict.INCONCLUSIVE),
         (AT_MOST, evidence(30, 100), Verdict.PASS),
         (AT_MOST, evidence(30, 100, WARNED), Verdict.PASS),
+        # poison that was not learned proves nothing of who withstands it
+        (AT_MOST, evidence(0, 100, UNLEARNED), Verdict.INCONCLUSIVE),
+        (AT_MOST, evidence(51, 100, UNLEARNED), Verdict.FAIL),
+        (AT_LEAST, evidence(80, 100, UNLEARNED), Verdict.PASS),
         (AT_MOST, evidence(0, 100, FAILED), Verdict.INCONCLUSIVE),
         (AT_MOST, evidence(0, 0), Verdict.INCONCLUSIVE),
         (AT_MOST, evidence(0, 1), Verdict.INCONCLUSIVE),

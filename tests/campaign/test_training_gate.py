@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from casemate.campaign import probe as probing
-from casemate.campaign.ahead import train_ahead
+from casemate.campaign.ahead import train_ahead, workers
 from casemate.campaign.assemble import Replay
 from casemate.campaign.document import parse_document
 from casemate.campaign.events import ModelReady, ModelTraining
@@ -355,7 +355,7 @@ def test_estimates_count_each_model_once():
     (pace,) = plan.paces.values()
     # the reference, its control, one victim, two models on what the defense leaves, and two of the
     # defender's
-    assert plan.training == pytest.approx(7 * pace.training)
+    assert plan.training == pytest.approx(7 * pace.training / workers("cpu", 7))
 
 
 def test_a_backdoor_is_held_against_a_model_without_it(tmp_path):
@@ -481,7 +481,7 @@ def test_evidence_without_a_control_is_made_again_of_the_same_models(tmp_path, m
     with Store(tmp_path, write=False) as store:
         plan, gates = planned(text, store)
         assert [p.cached for p in plan.trials] == [False, False, True]
-        assert plan.trials[0].reason == "changed: exposure.revision 3 → 6"
+        assert plan.trials[0].reason == "changed: exposure.revision 3 → 7"
         assert [gates.trainings(p.trial, store) for p in plan.trials] == [[], [], []]
 
 
@@ -505,7 +505,7 @@ def test_nothing_to_aim_at_is_known_before_anything_runs(attack, tmp_path):
 
 
 def test_a_plan_counts_what_is_trained_and_what_is_computed_besides(tmp_path, monkeypatch):
-    pace = Pace(forward=0.0, backward=1e-3, training=10.0)
+    pace = Pace(forward=0.0, backward=0.0, training=10.0, working=1e-3)
     monkeypatch.setattr("casemate.campaign.plan.probe", lambda *_: pace)
     collision = "{name: feature-collision, amount: {count: 5}, steps: 9}"
     text = trial(
@@ -515,7 +515,9 @@ def test_a_plan_counts_what_is_trained_and_what_is_computed_besides(tmp_path, mo
     plan, _ = planned(text, estimate=True)
     # the reference and its control, two victims, and the surrogate of one
     collided, tuned = (1 + 9) * 5, 3 * 40
-    assert plan.training == pytest.approx(5 * 10.0 + 1e-3 * (collided + 3 * tuned))
+    seconds = 5 * 10.0 + 1e-3 * (collided + 3 * tuned)
+    assert plan.training == pytest.approx(seconds / workers("cpu", 5))
+    assert workers("cuda:1", 5) == workers("cpu", 1) == 1
     run(text, tmp_path)
     with Store(tmp_path, write=False) as store:
         again, _ = planned(text, store, estimate=True)
@@ -531,7 +533,7 @@ def test_networks_of_an_attack_are_timed_on_the_data_once(monkeypatch):
         "_seconds",
         lambda run: run() or widths.append(1) or 0.5,  # called for each network
     )
-    networks, pace = {}, Pace(forward=0.0, backward=1e-3)
+    networks, pace = {}, Pace(forward=0.0, backward=0.0, working=1e-3)
     for planned_trial in plan.trials:
         for passes in gates.labors(planned_trial.trial, None).popitem()[1]:
             seconds = probed(passes, planned_trial.trial, gates, pace, networks)

@@ -40,6 +40,7 @@ def watched(monitor, *, clean=200, eligible=None, rng=0):
     return alarms(
         Guarded(monitor=monitor, clean=held),
         target(data, listens=True),
+        target(data, listens=False),
         data,
         show=mark,
         eligible=np.ones(400, dtype=bool) if eligible is None else eligible,
@@ -49,8 +50,9 @@ def watched(monitor, *, clean=200, eligible=None, rng=0):
 
 def test_rates_are_shares_above_the_threshold_of_the_other_half():
     SEEN.clear()
-    false, found, area = watched(Reads())
-    (known,) = SEEN
+    false, found, area, *_ = watched(Reads())
+    known, again = SEEN  # in front of the model and of its reference
+    assert known.digest == again.digest
     assert len(known) == 100
     held = samples(600).batch(torch.arange(400, 600))[:, 4]
     fresh = held[~torch.isin(torch.arange(400, 600), known.rows)]
@@ -64,17 +66,44 @@ def test_rates_are_shares_above_the_threshold_of_the_other_half():
 
 def test_only_eligible_samples_count_with_the_trigger():
     eligible = np.arange(400) % 4 == 1
-    false, found, _ = watched(Reads(), eligible=eligible)
+    false, found, *_ = watched(Reads(), eligible=eligible)
     assert (false.n, found.n) == (400, 100)
-    _, nothing, area = watched(Reads(), eligible=np.zeros(400, dtype=bool))
+    _, nothing, area, *_ = watched(Reads(), eligible=np.zeros(400, dtype=bool))
     assert nothing.value is None
     assert area.value is None
 
 
 def test_a_monitor_that_sees_nothing_is_a_coin():
-    false, found, area = watched(Reads(weight=0.0))
+    false, found, area, *_ = watched(Reads(weight=0.0))
     assert false.value == found.value
     assert area.value == pytest.approx(0.5)
+
+
+@dataclass(frozen=True)
+class Trusts:
+    """Scores an input by how sure the model is of the backdoor's target."""
+
+    false_alarms: float = 0.05
+
+    model: object = None
+
+    def fit(self, model, clean, rng):
+        return Trusts(model=model)
+
+    def scores(self, x):
+        return self.model.scores(x)[:, BACKDOOR.goal].detach()
+
+
+def test_what_a_monitor_sees_of_a_clean_model_stands_beside_it():
+    others = np.arange(400) % 4 != BACKDOOR.goal
+    _, found, area, odd, flat = watched(Trusts(), eligible=others)
+    assert (found.value, area.value) == (1.0, 1.0)
+    assert odd.name == "monitor detection without the attack"
+    assert odd.value == 0.0  # the reference does not listen to the mark
+    assert flat.value < 0.5
+    # who reads the input alone finds the same odd picture in front of both
+    _, found, area, odd, flat = watched(Reads())
+    assert (odd.value, flat.value) == (found.value, area.value) != (0.0, 0.5)
 
 
 def test_the_halves_come_from_the_stream():

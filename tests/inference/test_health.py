@@ -12,7 +12,7 @@ import torch
 from systems import Wrapped, data_of, function_of, linear_case, scores_of, target_of
 from torch import nn
 
-from casemate.campaign.facts import FLAG
+from casemate.campaign.facts import NOT_LEARNED
 from casemate.evidence import Severity
 from casemate.inference import exposure_flags, health
 from casemate.inference.attacks.bim import BIM
@@ -263,14 +263,14 @@ def sections(page):
 
 def test_the_page_has_a_paragraph_on_each_flag():
     page = sections("health.md")
-    assert list(page) == [*health.SENTENCES, *exposure_flags.FLAGS, FLAG]
+    assert list(page) == [*health.SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED]
     for name, body in page.items():
         assert len(body.split()) > 40, name
         assert "**What to do.**" in body, name
 
 
 def test_the_report_knows_each_flag():
-    assert CHECKS.keys() == {*health.SENTENCES, *exposure_flags.FLAGS, FLAG}
+    assert CHECKS.keys() == {*health.SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED}
 
 
 def test_sentences_have_their_figures():

@@ -23,6 +23,17 @@ def test_any_image_gives_one_score_a_class(channels, height, width, classes):
     assert module(torch.rand(3, *shape)).shape == (3, classes)
 
 
+@pytest.mark.parametrize(("height", "width"), [(21, 27), (27, 27), (9, 15), (33, 22)])
+def test_of_an_odd_size_the_last_row_and_column_are_seen_as_the_first(height, width):
+    torch.manual_seed(0)
+    module = LeNet().build(Domain(shape=(1, height, width)), 5)
+    x = torch.rand(200, 1, height, width, requires_grad=True)
+    (slope,) = torch.autograd.grad(module(x).logsumexp(1).sum(), x)
+    seen = slope.abs().mean((0, 1))
+    for edges in (seen[:3].mean(), seen[-3:].mean()), (seen[:, :3].mean(), seen[:, -3:].mean()):
+        assert 0.4 < edges[1] / edges[0] < 2.5
+
+
 def test_on_mnist_it_is_lenet_5():
     module = LeNet().build(Domain(shape=(1, 28, 28)), 10)
     # LeCun et al. 1998: 5x5 kernels, 6 and 16 maps, 400 features, 120, 84, 10

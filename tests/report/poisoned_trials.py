@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from report_demo import demo_record, trial
 
 from casemate.evidence import Evidence
 from casemate.report.facts import facts_of
 from casemate.report.poisonings import poisonings
-from casemate.stats import mean, rate
+from casemate.stats import difference, mean, rate
 
 
 def poisoned(number, attack, *, seed=0, hits=90, right=950, defense=None, share=(600, 60_000)):
@@ -17,7 +18,6 @@ def poisoned(number, attack, *, seed=0, hits=90, right=950, defense=None, share=
     made = trial(number, {"name": "none"})
     spent = {"poisoned samples": share[0], "training samples": share[1]} if share else {}
     drop = 960 - right
-    lost = [1.0 if drop > 0 else -1.0] * abs(drop) + [0.0] * (1000 - abs(drop))
     settings = {
         **made.settings,
         "attack": None,
@@ -37,9 +37,10 @@ def poisoned(number, attack, *, seed=0, hits=90, right=950, defense=None, share=
             measurements=(
                 *([rate("attack success rate", hits, 100)] if attack else []),
                 rate("clean accuracy", right, 1000),
-                mean("clean accuracy drop", lost, "1"),
+                difference("clean accuracy drop", max(0, drop), max(0, -drop), 1000),
             ),
             spent=spent,
+            samples={"success": np.arange(100) < hits},
         ),
     )
 
@@ -86,12 +87,16 @@ def measuring(made, *, null=None, linf=None, ssim=None, spent=None, **rates):
     if ssim is not None:
         found.append(mean("ssim", [ssim] * 100, "index"))
     evidence = made.evidence
+    samples = dict(evidence.samples)
+    if null is not None:  # of samples that the victim gives it too, as far as there are such
+        samples["reference_success"] = np.arange(100) < null
     return replace(
         made,
         evidence=replace(
             evidence,
             measurements=(*evidence.measurements, *found),
             spent={**evidence.spent, **(spent or {})},
+            samples=samples,
         ),
     )
 

@@ -22,10 +22,13 @@ def victims(*right, **promise):
 @pytest.mark.parametrize(
     ("right", "delta", "verdict"),
     [
-        ((959, 960, 959), 0.005, "kept"),
-        ((930, 931, 932), 0.005, "broken"),
-        ((950, 960, 958), 0.005, "not shown"),  # the mean is within, its interval is not
-        ((960,), 0.005, "not shown"),  # one seed shows no deviation
+        ((959, 960, 959), 0.01, "kept"),
+        ((930, 931, 932), 0.01, "broken"),
+        ((950, 960, 958), 0.01, "not shown"),  # the mean is within, its interval is not
+        ((960,), 0.01, "not shown"),  # one seed shows no deviation
+        # seeds agree, but 1,000 samples cannot show so small a drop
+        ((960, 960, 960), 0.003, "not shown"),
+        ((960, 960, 960), 0.004, "kept"),
     ],
 )
 def test_a_promise_is_kept_broken_or_not_shown(right, delta, verdict):
@@ -34,8 +37,8 @@ def test_a_promise_is_kept_broken_or_not_shown(right, delta, verdict):
 
 
 def test_the_limit_is_students():
-    (row,) = rows(*victims(955, 958, 951, delta=0.02))
-    drops = [0.005, 0.002, 0.009]
+    (row,) = rows(*victims(955, 958, 946, delta=0.02))
+    drops = [0.005, 0.002, 0.014]
     reach = 2.919985580353725 * statistics.stdev(drops) / math.sqrt(3)  # t of 0.95 and 2
     assert bounds(row)[DROP].upper == pytest.approx(statistics.fmean(drops) + reach)
 
@@ -48,8 +51,8 @@ def test_who_promises_nothing_is_held_to_nothing():
 
 
 def test_page_and_document_say_it():
-    made = record(*victims(959, 960, 959, delta=0.005))
-    assert "at most 0.50 points: kept" in html.page(made)
+    made = record(*victims(959, 960, 959, delta=0.01))
+    assert "at most 1.00 points: kept" in html.page(made)
     (setting,) = json.document(made)["frontier"][0]["settings"]
     assert [(b["name"], b["verdict"]) for b in setting["bounds"]] == [
         (DROP, "kept"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from report_demo import EXHAUSTED, UNFINISHED, demo_record, evidence, trial
 
-from casemate.campaign.facts import FLAG
+from casemate.campaign.facts import NOT_LEARNED
 from casemate.evidence import HealthFlag, Severity
 from casemate.inference import exposure_flags
 from casemate.inference.health import SENTENCES
@@ -21,7 +21,7 @@ def raised(*flags):
 
 
 def test_every_check_that_is_made_is_explained():
-    assert set(CHECKS) == {*SENTENCES, *exposure_flags.FLAGS, FLAG}
+    assert set(CHECKS) == {*SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED}
 
 
 def test_failures_come_before_warnings_and_every_trial_is_named():

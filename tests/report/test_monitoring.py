@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from report_demo import demo_record, evidence, trial
 
@@ -11,7 +12,7 @@ from casemate.report import html, json
 from casemate.report.facts import facts_of
 from casemate.report.monitoring import MONITORS, USES, monitoring
 from casemate.report.poisonings import poisonings
-from casemate.stats import mean, rate
+from casemate.stats import mean, newcombe, rate
 
 BADNETS = {"name": "badnets", "amount": {"percent": 1}, "target": 2}
 
@@ -80,7 +81,10 @@ def test_what_counts_is_how_much_more_the_victim_raises_than_its_control():
     assert none is None
     wanted = mean("", [0.2, 0.21, 0.19], "1")  # paired: the seeds themselves differ by more
     assert (more.difference.value, more.difference.n) == (pytest.approx(0.2), 3)
-    assert more.difference.low == pytest.approx(wanted.low)
+    # windows leave open more than these seeds
+    over_windows = [newcombe(rate("", k, 1000), rate("", c, 1000)) for k, c in seeds]
+    assert more.difference.low == pytest.approx(np.mean([low for low, _ in over_windows]))
+    assert more.difference.low < wanted.low
     assert more.detected
     assert row.excess["With triggers"] == (None, None, None)
 
@@ -93,6 +97,7 @@ def test_what_counts_is_how_much_more_the_victim_raises_than_its_control():
         (((10, 300), (12, 310)), False),  # fewer alarms than a clean model raises
         (((10, 10), (10, 10)), False),
         (((900, 150), (910, 160)), True),
+        (((1, 0), (1, 0)), False),  # seeds agree, but one window is no proof
     ],
 )
 def test_an_attack_is_detected_only_if_seeds_agree_that_there_is_more(alarms, detected):
@@ -190,6 +195,24 @@ def test_a_trial_that_did_not_finish_says_so():
     failed = replace(poisoning(2, {"name": "sig"}), status="failed", evidence=None, error="no")
     text = section(html.page(record(poisoning(1, alarms={"detection by classes": 1}), failed)))
     assert text.count(">failed</td>") == 12
+
+
+def test_many_cells_are_judged_together():
+    def some(number, *counts):
+        attack = {**BADNETS, "target": number}
+        return [
+            poisoning(10 * number + i, attack, seed=i, alarms={SEES: k, OVER: c})
+            for i, (k, c) in enumerate(counts)
+        ]
+
+    close = ((180, 150), (186, 150), (183, 150))  # by itself 3 in 1,000 over seeds, 4 in 100
+    (alone,) = of(*some(1, *close)).rows
+    assert alone.excess["Normal use"][1].detected
+    nothing = [some(n, (150, 151), (152, 150), (149, 152)) for n in range(2, 9)]
+    first, *others = of(*some(1, *close), *(t for trials in nothing for t in trials)).rows
+    assert first.excess["Normal use"][1].difference == alone.excess["Normal use"][1].difference
+    assert not first.excess["Normal use"][1].detected
+    assert not any(row.excess["Normal use"][1].detected for row in others)
 
 
 @pytest.mark.parametrize("watched", [True, False])

@@ -28,11 +28,17 @@ def data(n=24):
 def test_models_are_trained_from_the_labs_seed_and_counted():
     lab = Lab(architecture=MLP(hidden=(4,)), recipe=RECIPE, seed=7)
     found = lab.trained(data(), number=2)
-    assert found.seed == 9
+    assert found.seed == lab.seed_of(2)
     assert (lab.models, lab.samples) == (1, 48)
-    alone = train(lab.architecture, RECIPE, data(), seed=9)
+    alone = train(lab.architecture, RECIPE, data(), seed=lab.seed_of(2))
     assert found.digest == alone.digest
     assert all(torch.equal(w, alone.weights[n]) for n, w in found.weights.items())
+
+
+def test_labs_of_neighboring_seeds_share_no_model():
+    labs = [Lab(architecture=MLP(hidden=(4,)), recipe=RECIPE, seed=s) for s in range(50)]
+    assert labs[7].seed_of(0) == 7
+    assert len({lab.seed_of(i) for lab in labs for i in range(20)}) == 50 * 20
 
 
 def test_a_shelf_is_asked_by_the_digest_of_what_would_be_made(tmp_path):

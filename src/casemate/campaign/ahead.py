@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from casemate.campaign.victims import Victims
     from casemate.training.making import Making
 
-__all__ = ["train_ahead"]
+__all__ = ["train_ahead", "workers"]
+
+
+def workers(device: str, models: int) -> int:
+    """Return how many processes make so many models: one a core on a CPU, else this one alone."""
+    from casemate.training.crew import cores  # noqa: PLC0415 - imports torch
+
+    return max(1, min(cores(), models)) if device.partition(":")[0] == "cpu" else 1
 
 
 def train_ahead(victims: Victims, trials: Sequence[Trial], store: Store, tell: Listener) -> None:
@@ -31,10 +38,8 @@ def train_ahead(victims: Victims, trials: Sequence[Trial], store: Store, tell: L
         store: Where models are kept.
         tell: Told how far it is.
     """
-    from casemate.training.crew import cores  # noqa: PLC0415 - imports torch
-
     orders = victims.orders
-    if orders.device.partition(":")[0] != "cpu" or cores() == 1:
+    if workers(orders.device, 2) == 1:  # not even two at once
         return
     here = [t for t in trials if t.model.architecture is not None]
     gated = [(t, t.training) for t in here if t.training is not None]
@@ -76,11 +81,11 @@ class _Wave:
 
     def train(self) -> None:
         """Train all of them."""
-        from casemate.training.crew import cores, share_out  # noqa: PLC0415 - imports torch
+        from casemate.training.crew import share_out  # noqa: PLC0415 - imports torch
 
         share_out(
             self.makings(),
-            workers=min(cores(), len(self.missing)),
+            workers=workers(self.victims.orders.device, len(self.missing)),
             done=self.done,
             failed=lambda number, error: self.victims.fail(self.under_way.pop(number)[0], error),
             progress=self.progress,

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from casemate.evidence import Evidence
 
-__all__ = ["FLAG", "with_facts"]
+__all__ = ["NOT_LEARNED", "with_facts"]
 
-FLAG = "poison-not-learned"
+NOT_LEARNED = "poison-not-learned"
 """The model did not take in what the attacker left; see docs/health.md."""
 
 _HALF = 0.5
@@ -50,7 +50,7 @@ def with_facts(
         if facts.get("targeted") and learned.value is not None and learned.value < _HALF:
             flags.append(
                 HealthFlag(
-                    id=FLAG,
+                    id=NOT_LEARNED,
                     severity=Severity.WARNING,
                     message=f"without a defense the model gives {100 * learned.value:.0f} % of "
                     f"{learned.n} samples that were touched the labels that they carry: it did not "

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.ahead import workers
 from casemate.campaign.document import Problems  # noqa: TC001 - part of a signature that is shown
 from casemate.campaign.drafts import Draft, make_drafts
 from casemate.campaign.probe import Pace, probe, probed
@@ -161,7 +162,12 @@ def make_plan(
                 seconds=None if pace is None else _estimate(draft.cost, pace),
             )
         )
-    training = sum((*trainings.values(), *labors.values())) if estimate else None
+    training = None
+    if estimate:
+        # the models are shared out among worker processes
+        training = sum((*trainings.values(), *labors.values())) / workers(
+            gates.device, len(trainings)
+        )
     return Plan(spec=spec, trials=tuple(trials), training=training, paces=paces or None)
 
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from casemate.campaign.facts import NOT_LEARNED
 from casemate.campaign.record import Finding
 from casemate.errors import ExitCode, did_you_mean
 from casemate.evidence import ONCE_A_TRIAL, Verdict
@@ -82,6 +83,13 @@ def _doubt(rule: Rule, measured: Measurement, evidence: Evidence) -> str | None:
     grave = [f.id for f in evidence.failed if not clean or f.id in _OF_THE_MODEL]
     if grave:
         return f"{'the model' if clean else 'the attack'} itself failed ({', '.join(grave)})"
+    # a fact about the recipe where figures are read, but no proof that success stays low
+    unlearned = any(f.id == NOT_LEARNED for f in evidence.flags)
+    if unlearned and rule.upper and rule.measure in _OF_THE_ATTACKER:
+        return (
+            f"the undefended model had not learned the poison ({NOT_LEARNED}), so that little "
+            "success says nothing of model or defense; more epochs or more poison would tell"
+        )
     end = measured.high if rule.upper else measured.low
     if end is None:
         return "there are too few samples for an interval"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from casemate.campaign.trials import Trial  # noqa: TC001 - a dataclass shows it
 from casemate.errors import CasemateError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import nn
 
@@ -35,12 +36,16 @@ class Pace:
     Attributes:
         forward: A sample forward.
         backward: A sample forward and its gradient; None for a black box.
-        training: The whole training; 0 for a model that comes trained.
+        training: The whole training by one worker process, which has one thread on a CPU; 0 for a
+            model that comes trained.
+        working: A sample forward and its gradient by a worker process; 0 for a model that comes
+            trained.
     """
 
     forward: float
     backward: float | None
     training: float = 0.0
+    working: float = 0.0
 
 
 def probe(trial: Trial, gates: Gates) -> Pace:
@@ -52,9 +57,10 @@ def probe(trial: Trial, gates: Gates) -> Pace:
     test = gates.data(trial.data, "test")
     positions = torch.arange(min(gates.batch_size, len(test)))
     target = gates.given(trial)
-    training = 0.0
+    trained_here, training, working = target is None, 0.0, 0.0
     if target is None:
-        target, training = _stand_in(trial, gates)
+        with _as_a_worker():
+            target, training = _stand_in(trial, gates)
     x = test.batch(positions, device=target.device)
 
     def forward() -> None:
@@ -68,8 +74,12 @@ def probe(trial: Trial, gates: Gates) -> Pace:
 
     try:
         with guarded(target.modules, [target.device]):
-            per_forward = _seconds(forward) / len(positions)
-            per_backward = _seconds(backward) / len(positions) if target.differentiable else None
+            per_forward = min(_both_ways(forward)) / len(positions)
+            per_backward = None
+            if target.differentiable:
+                shared, alone = _both_ways(backward)
+                per_backward = min(shared, alone) / len(positions)
+                working = alone / len(positions) if trained_here else 0.0
     except CasemateError:
         raise
     except (Exception, SystemExit) as error:
@@ -78,7 +88,7 @@ def probe(trial: Trial, gates: Gates) -> Pace:
             f"{trial.path and show_path(trial.path)}: the model {plain_model(trial.model)} cannot "
             f"be timed, it raised {what}; casemate check says more"
         ) from error
-    return Pace(forward=per_forward, backward=per_backward, training=training)
+    return Pace(forward=per_forward, backward=per_backward, training=training, working=working)
 
 
 def probed(
@@ -98,7 +108,7 @@ def probed(
         networks: Seconds that a sample takes, of networks that were measured; added to.
     """
     if passes.network is None:
-        return passes.samples * (pace.backward or 0.0)
+        return passes.samples * pace.working
     name = (passes.network, passes.arguments, gates.kind_of_model(trial))
     if name not in networks:
         networks[name] = _network(passes.network(*passes.arguments), trial, gates)
@@ -117,7 +127,32 @@ def _network(network: nn.Module, trial: Trial, gates: Gates) -> float:
         gradients = torch.autograd.grad(network(x).sum(), weights)
         gradients[0].sum().item()  # until it is done
 
-    return _seconds(both) / len(x)
+    with _as_a_worker():
+        return _seconds(both) / len(x)
+
+
+def _both_ways(run: Callable[[], object]) -> tuple[float, float]:
+    """Return the shortest of a few runs by all threads, and by one.
+
+    On a busy machine threads that wait for each other can take a hundred times as long as one, for
+    a moment; that says nothing of the time that a campaign will take.
+    """
+    shared = _seconds(run)
+    with _as_a_worker():
+        return shared, _seconds(run)
+
+
+@contextmanager
+def _as_a_worker() -> Iterator[None]:
+    """Compute by one thread, as worker processes do."""
+    import torch  # noqa: PLC0415 - as above
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _stand_in(trial: Trial, gates: Gates) -> tuple[Target, float]:

@@ -1,8 +1,11 @@
-"""How often a monitor of single inputs raises alarm, over clean inputs and over triggered ones."""
+"""How often a monitor of single inputs raises alarm, over clean inputs and over triggered ones.
+
+A trigger may look odd to a monitor whatever the model: the same is measured of a model without it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -25,7 +28,11 @@ if TYPE_CHECKING:
     from casemate.stats import Measurement
     from casemate.target import Target
 
-__all__ = ["Guarded", "alarms"]
+__all__ = ["NULLS", "Guarded", "alarms"]
+
+_DETECTION, _AREA = "monitor detection", "monitor area under the curve"
+NULLS = (_DETECTION, _AREA)
+"""What is measured in front of the reference too."""
 
 _BLOCK = 512
 
@@ -62,6 +69,7 @@ class Guarded:
 def alarms(
     guarded: Guarded,
     model: Target,
+    reference: Target,
     data: Dataset,
     *,
     show: Callable[[Tensor], Tensor],
@@ -71,11 +79,13 @@ def alarms(
     """Return false alarms, detection and the area under the curve of a monitor.
 
     Detection counts all eligible inputs with the trigger, whether it works on them or not; false
-    alarms count all inputs as they are.
+    alarms count all inputs as they are. "Without the attack" is what the same kind of monitor does
+    in front of the reference: what it finds there is an odd picture and no backdoor.
 
     Args:
         guarded: The monitor and its clean samples.
         model: The model that is watched.
+        reference: The same model trained without the attack.
         data: Test samples that nobody touched.
         show: Puts the trigger into (b, *shape) inputs.
         eligible: (n,) bool, samples whose triggered version counts.
@@ -84,8 +94,28 @@ def alarms(
     Raises:
         UsageError: If there are too few clean samples, or the monitor does not fit the model.
     """
-    if not isinstance(model, TorchTarget):
+    watched = [model, reference]
+    torched = [m for m in watched if isinstance(m, TorchTarget)]
+    if len(torched) < len(watched):
         raise UsageError("monitor needs a model that runs in torch; leave monitor out")
+    bad_positions = torch.from_numpy(eligible).nonzero().squeeze(1)
+    shown = data.select(bad_positions, how="eligible")
+    of_model, of_reference = (_of(guarded, m, data, shown, show, rng) for m in torched)
+    return [
+        *of_model,
+        *(replace(m, name=f"{m.name} without the attack") for m in of_reference if m.name in NULLS),
+    ]
+
+
+def _of(
+    guarded: Guarded,
+    model: TorchTarget,
+    data: Dataset,
+    eligible: Dataset,
+    show: Callable[[Tensor], Tensor],
+    rng: Stream,
+) -> list[Measurement]:
+    """Return the figures of the monitor in front of one model."""
     monitor, clean = guarded.monitor, guarded.clean
     order = torch.randperm(len(clean), generator=rng.child("halves").torch())
     half = len(clean) // 2
@@ -104,12 +134,12 @@ def alarms(
 
     limit = threshold(scored(fresh), monitor.false_alarms)
     calm = scored(data)
-    bad = scored(data.select(torch.from_numpy(eligible).nonzero().squeeze(1), how="eligible"), show)
+    bad = scored(eligible, show)
     return [
         rate("monitor false alarms", int((calm > limit).sum()), len(calm)),
-        rate("monitor detection", int((bad > limit).sum()), len(bad)),
+        rate(_DETECTION, int((bad > limit).sum()), len(bad)),
         area_under_curve(
-            "monitor area under the curve",
+            _AREA,
             cast("list[float]", bad.tolist()),
             cast("list[float]", calm.tolist()),
         ),

@@ -27,7 +27,7 @@ from casemate.inference.exposure_flags import exposure_flags
 from casemate.inference.measure import TOP, predicted, rank
 from casemate.inference.norms import distance, round_to_step
 from casemate.random import stream
-from casemate.stats import largest_mean, mean, quantile, rate
+from casemate.stats import difference, largest_difference, mean, quantile, rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ class Exposure:
         attacked: Whether there is an attacker, so that there can be success.
     """
 
-    revision: ClassVar[int] = 6
+    revision: ClassVar[int] = 7
 
     show: Callable[[Tensor], Tensor] | None = None
     goal: int | None = None
@@ -146,6 +146,7 @@ def expose(
         measured += alarms(
             guarded_by,
             model,
+            reference,
             data,
             show=lambda x: _shown(exposure, x, data.domain),
             eligible=table["eligible"],
@@ -314,11 +315,15 @@ def _drops(table: dict[str, np.ndarray], who: str, of: str, *, classes: int) -> 
     """Return how much less accurate a model is than the reference, on average and by class."""
     label = table["label"]
     was_right, right = table["reference_label"] == label, table[f"{who}_label"] == label
-    lost = was_right.astype(float) - right.astype(float)
-    by_class = [lost[label == c].tolist() for c in range(classes)]
+    lost, gained = was_right & ~right, right & ~was_right
+
+    def counted(mask: np.ndarray) -> tuple[int, int, int]:
+        return int(lost[mask].sum()), int(gained[mask].sum()), int(mask.sum())
+
+    by_class = [counted(label == c) for c in range(classes)]
     return [
-        mean(f"clean accuracy drop{of}", lost.tolist(), "1"),
-        largest_mean(f"worst class accuracy drop{of}", by_class, "1"),
+        difference(f"clean accuracy drop{of}", *counted(np.ones(len(label), dtype=bool))),
+        largest_difference(f"worst class accuracy drop{of}", by_class),
     ]
 
 

@@ -28,14 +28,15 @@ class LeNet:
     LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition",
     Proceedings of the IEEE 1998, section II.B, with today's non-linearities and full connections
     between the feature maps. The first convolution is padded, as LeCun et al. pad 28x28 digits to
-    32x32; the second is padded only for images below 20x20 pixels.
+    32x32; the second is padded only for images below 20x20 pixels. Ours: of an odd number of rows
+    or columns the last one is pooled by itself, so that no edge goes unseen.
 
     Attributes:
         channels: Feature maps of the two convolutions (5x5).
         hidden: Units of the two hidden layers.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     channels: tuple[int, int] = (6, 16)
     hidden: tuple[int, int] = (120, 84)
@@ -55,17 +56,18 @@ class LeNet:
         first, second = self.channels
         pad = 0 if min(height, width) >= _VALID_FROM else _KERNEL // 2
         shrink = _KERNEL - 1 - 2 * pad
-        pixels = ((height // 2 - shrink) // 2) * ((width // 2 - shrink) // 2)
+        # of an odd number of pixels the last one is a pool of its own, so that none goes unseen
+        rows, columns = (((n + 1) // 2 - shrink + 1) // 2 for n in (height, width))
         return nn.Sequential(
             OrderedDict(
                 conv1=nn.Conv2d(depth, first, _KERNEL, padding=_KERNEL // 2),
                 relu1=nn.ReLU(),
-                pool1=nn.MaxPool2d(2),
+                pool1=nn.MaxPool2d(2, ceil_mode=True),
                 conv2=nn.Conv2d(first, second, _KERNEL, padding=pad),
                 relu2=nn.ReLU(),
-                pool2=nn.MaxPool2d(2),
+                pool2=nn.MaxPool2d(2, ceil_mode=True),
                 flatten=nn.Flatten(),
-                fc1=nn.Linear(second * pixels, self.hidden[0]),
+                fc1=nn.Linear(second * rows * columns, self.hidden[0]),
                 relu3=nn.ReLU(),
                 fc2=nn.Linear(self.hidden[0], self.hidden[1]),
                 relu4=nn.ReLU(),

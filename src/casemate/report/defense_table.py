@@ -38,6 +38,8 @@ _SMALL = {
     "monitor detection": "detected",
     "monitor false alarms": "false alarms",
     "monitor area under the curve": "area under the curve of the monitor",
+    "monitor detection without the attack": "detected on a clean model",
+    "monitor area under the curve without the attack": "area under the curve on a clean model",
 }
 
 

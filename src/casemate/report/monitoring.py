@@ -6,12 +6,14 @@ the control, on the same inputs. A new training raises alarms by itself.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from casemate.evidence import MEASURES
 from casemate.report.poisonings import over_seeds, within_shares
-from casemate.stats import mean
+from casemate.stats import false_discovery, mean, newcombe, student
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +39,7 @@ BEYOND = {
     "With triggers": "Another clean model, with triggers",
 }
 """What is watched, and what it is held against."""
+_LEVEL = 0.05
 _FOLDED = {"Another clean model": "Another clean model, with triggers"}
 
 
@@ -46,8 +49,10 @@ class Excess:
 
     Attributes:
         difference: Of the two rates on the same inputs; over several seeds the mean of their
-            differences with Student's t interval cut to [-1, 1], of one seed without an interval.
-        detected: Whether the interval lies above 0; None without one.
+            differences with Student's t interval cut to [-1, 1], which reaches at least as far as
+            the interval over windows; of one seed without an interval.
+        detected: Whether there are more alarms, with a rate of false discoveries of 5 % over all
+            cells of the matrix (Benjamini and Hochberg, 1995); None with one seed.
     """
 
     difference: Measurement
@@ -95,6 +100,27 @@ class Monitoring:
 
 def monitoring(rows: Sequence[Poisoning]) -> Monitoring | None:
     """Return monitors against attacks on training, or None where no monitor saw any of them."""
+    found = [
+        {
+            use: [
+                _compared(row, USES[use].format(name), USES[control].format(name))
+                for name in MONITORS
+            ]
+            for use, control in BEYOND.items()
+        }
+        for row in rows
+    ]
+    judged = [c for by_use in found for cells in by_use.values() for c in cells if c and c.judged]
+    # many comparisons: of those that are called detected at most one in 20 is none, on average
+    sure = dict(zip(map(id, judged), false_discovery([c.p for c in judged]), strict=True))
+
+    def excess(compared: _Compared | None) -> Excess | None:
+        if compared is None:
+            return None
+        more = (compared.difference.value or 0.0) > 0
+        detected = more and sure[id(compared)] < _LEVEL if compared.judged else None
+        return Excess(difference=compared.difference, detected=detected)
+
     watched = tuple(
         Watched(
             row=row,
@@ -102,15 +128,9 @@ def monitoring(rows: Sequence[Poisoning]) -> Monitoring | None:
                 use: tuple(_over_seeds(row, words.format(name)) for name in MONITORS)
                 for use, words in USES.items()
             },
-            excess={
-                use: tuple(
-                    _excess(row, USES[use].format(name), USES[control].format(name))
-                    for name in MONITORS
-                )
-                for use, control in BEYOND.items()
-            },
+            excess={use: tuple(map(excess, cells)) for use, cells in by_use.items()},
         )
-        for row in rows
+        for row, by_use in zip(rows, found, strict=True)
     )
     if not any(cell for w in watched for cells in w.cells.values() for cell in cells):
         return None
@@ -122,20 +142,56 @@ def _over_seeds(row: Poisoning, name: str) -> Measurement | None:
     return None if found is None else within_shares(found)
 
 
-def _excess(row: Poisoning, name: str, control: str) -> Excess | None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Compared:
+    """A monitor's alarms over victims and their controls.
+
+    Attributes:
+        difference: As of `Excess`.
+        p: How often seeds or windows would differ as much by chance, the larger of the two; 1 with
+            one seed.
+        judged: Whether there are seeds enough for a verdict.
+    """
+
+    difference: Measurement
+    p: float = 1.0
+    judged: bool = False
+
+
+def _compared(row: Poisoning, name: str, control: str) -> _Compared | None:
     """Return how many more alarms a measure has than the control's, paired by seed."""
     pairs = [(f.measurement(name), f.measurement(control)) for f in row.trials]
-    found = [
-        victim.value - clean.value
+    known = [
+        (victim, clean)
         for victim, clean in pairs
         if victim and clean and victim.value is not None and clean.value is not None
     ]
-    if not found:
+    if not known:
         return None
+    found = [(v.value or 0.0) - (c.value or 0.0) for v, c in known]
     difference = mean(f"{name} beyond another clean model", found, "1")
     low, high = difference.low, difference.high
     if low is None or high is None:
-        return Excess(difference=difference, detected=None)
-    # Student's t may reach beyond what a difference of shares can be
-    difference = replace(difference, low=max(-1.0, low), high=min(1.0, high))
-    return Excess(difference=difference, detected=low > 0)
+        return _Compared(difference=difference)
+    # seeds share their windows, and what these leave open is no less for many seeds
+    ends = [newcombe(v, c) for v, c in known]
+    least = min(low, math.fsum(e[0] for e in ends) / len(ends))
+    most = max(high, math.fsum(e[1] for e in ends) / len(ends))
+    return _Compared(
+        # Student's t may reach beyond what a difference of shares can be
+        difference=replace(difference, low=max(-1.0, least), high=min(1.0, most)),
+        p=max(student(found), _of_windows(known)),
+        judged=True,
+    )
+
+
+def _of_windows(pairs: Sequence[tuple[Measurement, Measurement]]) -> float:
+    """Return the two-sided p value of the difference of two rates over one seed's windows."""
+    count = len(pairs)
+    rates = [math.fsum(m.value or 0.0 for m in side) / count for side in zip(*pairs, strict=True)]
+    windows = [math.fsum(m.n for m in side) / count for side in zip(*pairs, strict=True)]
+    pooled = sum(r * n for r, n in zip(rates, windows, strict=True)) / sum(windows)
+    variance = pooled * (1 - pooled) * sum(1 / n for n in windows)
+    if variance == 0:
+        return 1.0
+    return 2 * NormalDist().cdf(-abs(rates[0] - rates[1]) / math.sqrt(variance))

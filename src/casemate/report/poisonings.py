@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from casemate.evidence import ONCE_A_TRIAL
 from casemate.report.facts import SUCCESS, share_key
-from casemate.stats import Measurement, mean, rate
+from casemate.stats import Measurement, difference, mean, rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,8 @@ _DEFENSE = (
     "monitor detection",
     "monitor false alarms",
     "monitor area under the curve",
+    "monitor detection without the attack",
+    "monitor area under the curve without the attack",
 )
 _SHARES, _DROPS = ("1", "probability"), (DROP, WORST_DROP, *FLOORS.values())
 SEED = ("seed", "model_digest", "samples")
@@ -133,21 +136,25 @@ def _poisoning(group: Sequence[Facts]) -> Poisoning:
 
 
 def _added(f: Facts) -> Measurement | None:
-    """Return what the poison of one trial adds; without a trigger all of the success is its own.
-
-    A single trial has no interval here: its two rates are of the same samples.
-    """
+    """Return what the poison of one trial adds; without a trigger all of the success is its own."""
     success, null = f.measurement(SUCCESS), f.measurement(NULL)
     if success is None or success.value is None:
         return None
-    alone = 0.0 if null is None or null.value is None else null.value
-    return replace(success, name=ADDED, value=success.value - alone, low=None, high=None)
+    if null is None or null.value is None:
+        return replace(success, name=ADDED)
+    assert f.trial.evidence is not None  # noqa: S101 - it has measurements
+    samples = f.trial.evidence.samples
+    with_it, without = (samples[name] for name in ("success", "reference_success"))
+    counts = (int((with_it & ~without).sum()), int((without & ~with_it).sum()), success.n)
+    return difference(ADDED, *counts)
 
 
 def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
     """Return the mean over seeds; of one seed its own figure, of none None.
 
-    Yes and no are counted: seeds that agree have no variance, and Student's t would be sure.
+    Student's t interval of the seeds' values says how trainings differ. All of them are judged on
+    the same samples, and what these leave open no further seed would settle: the interval reaches
+    at least as far as those of the seeds do on average. Yes and no are counted.
     """
     measured = [m for m in found if m is not None and m.value is not None]
     if len(measured) <= 1:
@@ -155,7 +162,15 @@ def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
     first, values = measured[0], [m.value for m in measured if m.value is not None]
     if first.name in ONCE_A_TRIAL:
         return rate(first.name, sum(map(round, values)), len(values))
-    return mean(first.name, values, first.unit)
+    found_over = mean(first.name, values, first.unit)
+    own = [(m.low, m.high) for m in measured if m.low is not None and m.high is not None]
+    if len(own) < len(measured) or found_over.low is None or found_over.high is None:
+        return found_over
+    return replace(
+        found_over,
+        low=min(found_over.low, math.fsum(low for low, _ in own) / len(own)),
+        high=max(found_over.high, math.fsum(high for _, high in own) / len(own)),
+    )
 
 
 def within_shares(found: Measurement) -> Measurement:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Lab", "Shelf"]
 
+_APART = 10_000_000
+"""Between the seeds of a lab's models; parties' seeds are a million apart."""
+
 
 class Shelf(Protocol):
     """Where files lie that are made once and used again."""
@@ -65,6 +68,14 @@ class Lab:
     models: int = field(default=0, init=False)
     samples: int = field(default=0, init=False)
 
+    def seed_of(self, number: int) -> int:
+        """Return the seed of a model by its number.
+
+        Far from one another: were they neighbors, labs of trials with neighboring seeds would share
+        models, and the trials would not be independent.
+        """
+        return self.seed + _APART * number
+
     def trained(
         self,
         data: Dataset,
@@ -85,7 +96,7 @@ class Lab:
             UsageError: As `train`.
         """
         architecture, recipe = architecture or self.architecture, recipe or self.recipe
-        seed = self.seed + number
+        seed = self.seed_of(number)
         digest = training_key(architecture, recipe, data, seed=seed, device=self.device)
 
         self.models += 1
@@ -110,8 +121,8 @@ class Lab:
             number: Of the training, as for `trained`.
             architecture: The lab's if omitted.
         """
-        architecture, recipe, seed = architecture or self.architecture, self.recipe, self.seed
-        seed += number
+        architecture, recipe = architecture or self.architecture, self.recipe
+        seed = self.seed_of(number)
         digest = training_key(architecture, recipe, data, seed=seed, device=self.device)
 
         def make() -> Tensor:

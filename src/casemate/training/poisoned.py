@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from casemate.training.lab import Lab
 
 __all__ = ["Aim", "PoisonAttack", "Poisoned", "SurrogateAttack", "Trigger"]
+
+_BATCH = 1024
 
 
 class Trigger(Protocol):
@@ -62,11 +66,45 @@ class Poisoned:
     trigger: Trigger | None = None
     aim: Aim | None = None
 
+    @classmethod
+    def of(
+        cls,
+        clean: Dataset,
+        dataset: Dataset,
+        chosen: Tensor,
+        *,
+        trigger: Trigger | None = None,
+        aim: Aim | None = None,
+    ) -> Poisoned:
+        """Return what an attack made of samples that it chose; those that stayed are not touched.
+
+        A faint change may be lost in eight bits, and a warp of a blank image is that image.
+
+        Args:
+            clean: As for the class.
+            dataset: As for the class.
+            chosen: (m,) int64 positions of samples that the attack replaced, sorted.
+            trigger: As for the class.
+            aim: As for the class.
+        """
+        touched = chosen[_differ(clean, dataset, chosen)]
+        return cls(clean=clean, dataset=dataset, touched=touched, trigger=trigger, aim=aim)
+
     @property
     def relabeled(self) -> Tensor:
         """(l,) int64 positions whose label is another now, sorted."""
         before, after = self.clean.targets[self.touched], self.dataset.targets[self.touched]
         return self.touched[before != after]
+
+
+def _differ(before: Dataset, after: Dataset, positions: Tensor) -> Tensor:
+    """Return (m,) bool, whether samples have another label or stored input now."""
+    found = before.targets[positions] != after.targets[positions]
+    same = (~found).nonzero().squeeze(1)  # only these have to be looked at
+    for part in torch.split(same, _BATCH):
+        places = positions[part]
+        found[part] = (before.batch(places) != after.batch(places)).flatten(1).any(1)
+    return found
 
 
 class PoisonAttack(Protocol):

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from poison_sets import SETS, lab_of, made
-from scipy.stats import ttest_1samp
+from scipy.stats import beta, norm
 from shelves import FolderShelf
 
 from casemate.data.domain import Domain
 from casemate.data.similarity import ssim
 from casemate.errors import UsageError
 from casemate.random import stream
+from casemate.stats import tango
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.impact import Impact
 from casemate.training.attacks.low_impact import LowImpact
@@ -198,7 +199,7 @@ def test_the_trigger_that_is_planted_is_the_one_that_was_rehearsed(tmp_path):
     # the last surrogates were trained on images with the very trigger that comes out
     last = max(shelf.models(), key=lambda m: m.seed)
     shown = replace(twice.trigger, strength=attack.strength)
-    assert last.seed == lab_of(IMAGES).seed + 2
+    assert last.seed == lab_of(IMAGES).seed_of(2)
     hosts = IMAGES.batch(twice.touched)
     found = twice.dataset.batch(twice.touched)
     torch.testing.assert_close(found, shown(hosts, IMAGES.domain), rtol=0, atol=0.5 / 255 + 1e-6)
@@ -313,7 +314,7 @@ def numbered(n):
     return replace(data, inputs=inputs, labels=labels)
 
 
-def test_the_limits_are_those_of_the_one_sided_t_test():
+def test_the_limits_are_tangos_over_what_was_lost_and_gained_on_average():
     n, rng = 40, np.random.default_rng(0)
     clean = [Fixed(np.ones(n, bool)), Fixed(rng.random(n) < 0.95)]
     models = [Fixed(rng.random(n) < 0.8), Fixed(rng.random(n) < 0.9)]
@@ -324,8 +325,42 @@ def test_the_limits_are_those_of_the_one_sided_t_test():
         (impact.drop, [lost], 0.05),
         (impact.worst, [lost[::2], lost[1::2]], 0.025),
     ):
-        p = max(ttest_1samp(v, limit, alternative="less").pvalue for v in values)
-        assert p == pytest.approx(level, rel=1e-3)
+        ends = [
+            max(
+                tango(v.clip(0).sum(), (-v).clip(0).sum(), len(v), z=norm.ppf(1 - level))[1],
+                beta.ppf(1 - level, v.sum() + 1, len(v) - v.sum()),  # Clopper and Pearson
+            )
+            for v in values
+        ]
+        assert limit == pytest.approx(max(ends), rel=1e-6)
+
+
+def of(lost, gained, n):
+    """The limit of the drop where so many of n samples were lost and gained."""
+    before, after = np.ones(n, bool), np.ones(n, bool)
+    after[:lost] = False
+    before[n - gained :] = False
+    return Impact.of([Fixed(after)], [Fixed(before)], numbered(n), "cpu").drop
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "gained", "delta"),
+    [(598, 0.005, 0.0, 0.005), (2000, 0.006, 0.001, 0.005), (2000, 0.015, 0.01, 0.005)],
+)
+def test_a_bound_that_is_broken_passes_one_time_in_twenty(n, lost, gained, delta):
+    rng = np.random.default_rng(0)
+    limits = {}
+    drawn = rng.multinomial(n, [lost, gained, 1 - lost - gained], 4000)[:, :2]
+    for pair in map(tuple, np.unique(drawn, axis=0).tolist()):
+        limits[pair] = of(*pair, n)
+    passed = np.mean([limits[tuple(pair)] <= delta for pair in drawn.tolist()])
+    assert passed <= 0.065
+
+
+def test_who_loses_more_passes_no_easier():
+    limits = [of(k, 0, 100) for k in range(6)]
+    assert limits == sorted(limits)
+    assert of(1, 1, 60) > of(0, 0, 60) >= of(0, 2, 60)
 
 
 def test_within_needs_both_bounds():
@@ -337,7 +372,7 @@ def test_within_needs_both_bounds():
 
 def test_one_sample_of_a_class_leaves_its_drop_open():
     impact = Impact.of([Fixed([True, True, True])], [Fixed([True] * 3)], numbered(3), "cpu")
-    assert impact.worst == 1.0
+    assert impact.worst == pytest.approx(1 - 0.025)
 
 
 def test_where_no_sample_was_lost_the_bound_is_that_of_no_event():

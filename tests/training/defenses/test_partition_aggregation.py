@@ -115,7 +115,7 @@ def test_one_part_is_plain_training_on_the_samples_in_their_order():
 def test_members_differ_in_seed():
     data = SETS["gray bytes"]
     found = PartitionAggregation(partitions=3).train(data, stream(0, "test"), lab()).model
-    assert [m.seed - lab().seed for m in found.members] == [0, 1, 2]
+    assert [m.seed for m in found.members] == [lab().seed_of(i) for i in range(3)]
     assert len({m.digest for m in found.members}) == 3
 
 

@@ -64,7 +64,7 @@ class AdaptiveBlend:
     pattern: int = 0
 
     threat: ClassVar[ThreatModel] = BACKDOOR
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     evades: ClassVar[frozenset[str]] = frozenset({"activation-clustering", "spectral-signatures"})
 
     def __post_init__(self) -> None:

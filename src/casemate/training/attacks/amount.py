@@ -88,6 +88,23 @@ class Amount:
             if free[label]
         }
 
+    def halved(self, dataset: Dataset, allowed: Tensor) -> Amount | None:
+        """Return half as much, or None where there is nothing to halve.
+
+        Args:
+            dataset: As for `shares`.
+            allowed: As for `shares`.
+        """
+        shares = list(self.shares(dataset, allowed).values())
+        if max(shares, default=0) <= 1:
+            return None
+        if not self.per_class:
+            return Amount(count=shares[0] // 2)
+        if self.count is not None:
+            return Amount(count=self.count // 2, per_class=True)
+        assert self.percent is not None  # noqa: S101 - one of the two is given
+        return Amount(percent=self.percent / 2, per_class=True)
+
     def _number(self, size: int, free: int, name: str, where: str) -> int:
         wanted = self.count
         if wanted is None:

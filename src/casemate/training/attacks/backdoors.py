@@ -135,7 +135,7 @@ def plant(
         trigger(clean, dataset.domain) if shown is None else shown(clean, words(dataset, chosen))
     )
     poisoned = dataset.replaced(chosen, inputs=inputs, labels=labels, how=how)
-    return Poisoned(clean=dataset, dataset=poisoned, touched=chosen, trigger=trigger)
+    return Poisoned.of(dataset, poisoned, chosen, trigger=trigger)
 
 
 def cover(
@@ -161,11 +161,9 @@ def cover(
     free[poisoned.touched] = False
     chosen = Amount(count=count).choose(dataset, free, rng)
     inputs = change(dataset.batch(chosen), words(dataset, chosen))
-    return replace(
-        poisoned,
-        dataset=dataset.replaced(chosen, inputs=inputs, how=(how, "cover")),
-        touched=torch.cat([poisoned.touched, chosen]).sort().values,
-    )
+    covered = dataset.replaced(chosen, inputs=inputs, how=(how, "cover"))
+    touched = torch.cat([poisoned.touched, chosen]).sort().values
+    return Poisoned.of(poisoned.clean, covered, touched, trigger=poisoned.trigger)
 
 
 def words(dataset: Dataset, positions: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class FeatureCollision:
     step_size: float = 1.0
 
     threat: ClassVar[ThreatModel] = ONE_INPUT
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     surrogate: ClassVar[bool] = True
     trainings: ClassVar[int] = 1
 
@@ -119,7 +119,7 @@ class FeatureCollision:
             base = (1 - self.opacity) * clean + self.opacity * goal
             parts.append(self._collide(base, collision).cpu())
         poisoned = dataset.replaced(chosen, inputs=torch.cat(parts), how="feature-collision")
-        return Poisoned(clean=dataset, dataset=poisoned, touched=chosen, aim=aim)
+        return Poisoned.of(dataset, poisoned, chosen, aim=aim)
 
     def _collide(self, base: Tensor, collision: _Collision) -> Tensor:
         """Return images whose objective only fell (algorithm 1)."""

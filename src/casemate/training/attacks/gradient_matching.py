@@ -70,7 +70,7 @@ class GradientMatching:
     augment: bool = False
 
     threat: ClassVar[ThreatModel] = ONE_INPUT
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     surrogate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -129,7 +129,7 @@ class GradientMatching:
             if mismatch < least:
                 best, least = found, mismatch
         poisoned = dataset.replaced(chosen, inputs=best.cpu(), how="gradient-matching")
-        return Poisoned(clean=dataset, dataset=poisoned, touched=chosen, aim=aim)
+        return Poisoned.of(dataset, poisoned, chosen, aim=aim)
 
     def _brew(
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import torch
-from scipy.stats import t as student
+from scipy.stats import beta
+
+from casemate.stats import tango
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +23,6 @@ __all__ = ["Impact", "fewest"]
 
 _BATCH = 512
 _LEVEL = 0.95
-_FEWEST = 2  # one value has no deviation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,13 @@ def fewest(bound: float, classes: int = 1) -> int:
     if bound == 1:  # no drop is larger
         return 0
     level = 1 - (1 - _LEVEL) / classes
-    count = max(_FEWEST, math.ceil(math.log(1 - level) / math.log1p(-bound)))
-    return count if _of_no_event(count, level) <= bound else count + 1  # it was rounded
+    low, high = 0, 1
+    while _end(0.0, 0.0, high, level) > bound:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _end(0.0, 0.0, middle, level) > bound else (low, middle)
+    return high
 
 
 def _right(model: TrainedModel, data: Dataset, device: torch.device | str) -> Tensor:
@@ -96,22 +102,21 @@ def _right(model: TrainedModel, data: Dataset, device: torch.device | str) -> Te
 
 
 def _upper(values: Tensor, level: float) -> float:
-    """Return the upper end of a one-sided interval of the mean of values up to 1, at most 1.
+    """Return the upper end of a one-sided interval of the mean of values from -1 to 1.
 
-    Student's; where all values are equal they show no deviation, and what is known is that a value
-    of 1 is not so frequent that it would likely have been seen: at most 1 - (1 - level)^(1/n)
-    (Clopper and Pearson, 1934, for no event). Of fewer than two values nothing is known.
+    A value is what a sample lost, on average over models. The end is that of Tango's interval for
+    the difference of two rates of the same samples (`stats.tango`), and no less than that of
+    Clopper and Pearson (1934) for the net losses, which is exact where nothing is gained. Of no
+    value nothing is known.
     """
     n = len(values)
-    if n < _FEWEST:
+    if n == 0:
         return 1.0
-    if float(values.std()) == 0:
-        value = float(values[0])
-        return value + (1.0 - value) * _of_no_event(n, level)
-    reach = float(student.ppf(level, n - 1)) * float(values.std()) / math.sqrt(n)
-    return min(1.0, float(values.mean()) + reach)
+    lost, gained = (float(v.clamp(min=0).sum(dtype=torch.float64)) for v in (values, -values))
+    return _end(lost, gained, n, level)
 
 
-def _of_no_event(n: int, level: float) -> float:
-    """Return the upper end of the interval of Clopper and Pearson for no event among n."""
-    return 1.0 - math.exp(math.log(1.0 - level) / n)
+def _end(lost: float, gained: float, n: int, level: float) -> float:
+    score = tango(lost, gained, n, z=NormalDist().inv_cdf(level))[1]
+    net = max(0.0, lost - gained)
+    return max(score, float(beta.ppf(level, net + 1, n - net)) if net < n else 1.0)

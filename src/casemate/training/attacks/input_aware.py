@@ -81,7 +81,7 @@ class InputAware:
     width: int = 16
 
     threat: ClassVar[ThreatModel] = BACKDOOR_BY_SURROGATE
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     evades: ClassVar[frozenset[str]] = frozenset({"fine-pruning", "neural-cleanse", "strip"})
     surrogate: ClassVar[bool] = True
 

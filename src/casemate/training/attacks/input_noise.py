@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["InputNoise"]
 
-_BATCH = 1024
-
 
 @dataclass(frozen=True, kw_only=True)
 class InputNoise:
@@ -78,9 +76,7 @@ class InputNoise:
         named = words(dataset, chosen)
         noisy = self._noisy(dataset.batch(chosen), dataset, named, rng.child("noise"))
         poisoned = dataset.replaced(chosen, inputs=noisy, how="input-noise")
-        return Poisoned(
-            clean=dataset, dataset=poisoned, touched=_changed(dataset, poisoned, chosen)
-        )
+        return Poisoned.of(dataset, poisoned, chosen)
 
     def _noisy(self, x: Tensor, dataset: Dataset, words: Tensor, rng: Stream) -> Tensor:
         """Return noisy inputs; the noise belongs to the sample, not to its place."""
@@ -96,12 +92,3 @@ class InputNoise:
             x = torch.where(draw < half, domain.low, x)
             x = torch.where((draw >= half) & (draw < self.intensity), domain.high, x)
         return x.clamp_(domain.low, domain.high)
-
-
-def _changed(before: Dataset, after: Dataset, positions: Tensor) -> Tensor:
-    """Return those of the positions whose stored input is another now."""
-    differ = [
-        (before.batch(some) != after.batch(some)).flatten(1).any(1)
-        for some in torch.split(positions, _BATCH)
-    ]
-    return positions[torch.cat(differ)] if differ else positions

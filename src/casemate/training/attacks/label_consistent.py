@@ -39,7 +39,7 @@ Where = Literal["all corners", "bottom right"]
 Norm = Literal["linf", "l2"]
 
 _BATCH = 512
-_SIGNS = ((1, -1, -1), (-1, 1, -1), (1, -1, 1))  # at the top left; mirrored in other corners
+_SIGNS = ((1, -1, -1), (-1, 1, -1), (1, -1, 1))  # in the left corners; mirrored in the right ones
 _SIDE = len(_SIGNS)
 
 
@@ -62,11 +62,11 @@ class CornerPattern:
         """Return the images with the pattern, clipped to the domain."""
         signs = torch.tensor(_SIGNS, dtype=x.dtype, device=x.device)
         plane = torch.zeros(domain.shape[1:], dtype=x.dtype, device=x.device)
-        plane[-_SIDE:, -_SIDE:] = signs.flip(0, 1)
+        plane[-_SIDE:, -_SIDE:] = signs.flip(1)
         if self.where == "all corners":
             plane[:_SIDE, :_SIDE] = signs
             plane[:_SIDE, -_SIDE:] = signs.flip(1)
-            plane[-_SIDE:, :_SIDE] = signs.flip(0)
+            plane[-_SIDE:, :_SIDE] = signs
         return (x + plane * (self.amplitude * domain.width)).clamp_(domain.low, domain.high)
 
 
@@ -111,7 +111,7 @@ class LabelConsistent:
     where: Where = "all corners"
 
     threat: ClassVar[ThreatModel] = BACKDOOR_BY_SURROGATE
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     surrogate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

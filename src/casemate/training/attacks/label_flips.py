@@ -82,7 +82,7 @@ class LabelFlips:
             step = torch.randint(1, classes, (len(chosen),), generator=generator)
             after = (before + step) % classes
         poisoned = dataset.replaced(chosen, labels=after, how="label-flips")
-        return Poisoned(clean=dataset, dataset=poisoned, touched=chosen, aim=aim)
+        return Poisoned.of(dataset, poisoned, chosen, aim=aim)
 
     def _aim(self, dataset: Dataset) -> Aim | None:
         if self.source is None or self.target is None:

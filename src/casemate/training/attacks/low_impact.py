@@ -68,8 +68,8 @@ class LowImpact:
             to be enough to show it even if none is lost: 598 samples for 0.005 (so 5,980 in all),
             299 for 0.01, 59 for 0.05.
         delta_class: Most that the accuracy of any class may drop, in (0, 1]. With `rounds`, a tenth
-            of the rarest class has to be enough as well: 104 samples for 0.05 where there are ten
-            classes (so 1,040 of each), 132 where there are 43; 1 asks for none.
+            of the rarest class has to be enough as well: 127 samples for 0.05 where there are ten
+            classes (so 1,270 of each), 177 where there are 43; 1 asks for none.
         start: The trigger before any rehearsal: "search" for what a search on surrogates that saw
             no poison finds, "random" for random signs, which say what the search is worth, or a
             "checkerboard" of single pixels, in color of single channels too: the highest frequency
@@ -109,7 +109,7 @@ class LowImpact:
     batch_size: int = 256
 
     threat: ClassVar[ThreatModel] = BACKDOOR_BY_SURROGATE
-    revision: ClassVar[int] = 3
+    revision: ClassVar[int] = 4
     surrogate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

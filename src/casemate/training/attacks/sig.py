@@ -73,7 +73,7 @@ class SIG:
     frequency: float = 6.0
 
     threat: ClassVar[ThreatModel] = BACKDOOR
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_shares(self, "delta", "test_delta")

@@ -95,7 +95,7 @@ class WaNet:
     pattern: int = 0
 
     threat: ClassVar[ThreatModel] = BACKDOOR
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     evades: ClassVar[frozenset[str]] = frozenset({"fine-pruning", "neural-cleanse", "strip"})
 
     def __post_init__(self) -> None:

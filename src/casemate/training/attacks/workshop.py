@@ -13,7 +13,6 @@ from casemate.data.dataset import digest_arrays
 from casemate.data.similarity import ssim
 from casemate.data.splits import holdout
 from casemate.errors import UsageError
-from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.hosts import margins, spread
 from casemate.training.attacks.impact import Impact
 from casemate.training.attacks.perturbation import Perturbation
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from casemate.data.domain import Domain
     from casemate.random import Stream
     from casemate.target import TorchTarget
+    from casemate.training.attacks.amount import Amount
     from casemate.training.attacks.low_impact import LowImpact
     from casemate.training.lab import Lab
     from casemate.training.trained import TrainedModel
@@ -163,21 +163,21 @@ class Workshop:
             if impact.within(attack.delta, attack.delta_class):
                 self.poisoned = models
                 return budget
-            count = len(poisoned.touched) // 2
-            if count == 0:
+            half = budget.halved(self.part, self.part.targets != self.target)
+            if half is None:
+                each = " of each class" if budget.per_class else ""
                 raise UsageError(
-                    "low-impact cannot keep its bounds: even with one poisoned sample accuracy may "
-                    f"drop by {100 * impact.drop:.2f} points and that of a class by "
+                    f"low-impact cannot keep its bounds: even with one poisoned sample{each} "
+                    f"accuracy may drop by {100 * impact.drop:.2f} points and that of a class by "
                     f"{100 * impact.worst:.2f}; raise delta or delta_class, or give more samples"
                 )
-            budget = Amount(count=count)
+            budget = half
 
     def hosts(self, data: Dataset, trigger: Perturbation, budget: Amount, rng: Stream) -> Tensor:
         """Return the positions of the samples to poison, sorted."""
         how, allowed = self.attack.hosts, data.targets != self.target
         if how == "random":
             return budget.choose(data, allowed, rng)
-        count = sum(budget.shares(data, allowed).values())
         if how == "spread" or (how == "borderline" and not self.poisoned):
             order = torch.randperm(len(data), generator=rng.torch())
         elif how == "forgotten":
@@ -191,9 +191,12 @@ class Workshop:
             order = margins([one], data, data.targets).argsort(
                 descending=how == "confident", stable=True
             )
-        order = order[allowed[order]]
-        alone = how in ("confident", "doubtful")
-        return (order[:count] if alone else spread(order, data, count)).sort().values
+        order, chosen = order[allowed[order]], []
+        for label, count in budget.shares(data, allowed).items():
+            some = order if label is None else order[data.targets[order] == label]
+            alone = how in ("confident", "doubtful")
+            chosen.append(some[:count] if alone else spread(some, data, count))
+        return torch.cat(chosen).sort().values
 
     def forgotten(self, data: Dataset, rng: Stream) -> Tensor:
         """Return all positions, those first that surrogates forget most often, ties at random."""
@@ -225,7 +228,7 @@ class Workshop:
         inputs = faint(data.batch(chosen), data.domain)
         labels = torch.full_like(chosen, self.target)
         poisoned = data.replaced(chosen, inputs=inputs, labels=labels, how="low-impact")
-        return Poisoned(clean=data, dataset=poisoned, touched=chosen, trigger=trigger)
+        return Poisoned.of(data, poisoned, chosen, trigger=trigger)
 
 
 def checkerboard(domain: Domain) -> Tensor:

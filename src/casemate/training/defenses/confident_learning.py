@@ -68,7 +68,7 @@ class ConfidentLearning:
     stage: ClassVar[Stage] = Stage.TRAINING
     phase: ClassVar[Phase] = "before"
     needs_clean: ClassVar[bool] = False
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         whole("confident-learning.folds", self.folds, low=2)

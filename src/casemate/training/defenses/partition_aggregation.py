@@ -65,7 +65,7 @@ class PartitionAggregation:
     phase: ClassVar[Phase] = "during"
     needs_clean: ClassVar[bool] = False
     committee: ClassVar[bool] = True
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         whole("partitions", self.partitions, low=1, high=_MOST)
@@ -99,7 +99,7 @@ class PartitionAggregation:
                 recipe=lab.recipe,
                 # named by what is in it and by nothing else of the data set
                 data=dataset.select(part, how=("part", digest_arrays(part))),
-                seed=lab.seed + i,
+                seed=lab.seed_of(i),
             )
             for i, part in enumerate(divided)
         ]

@@ -40,6 +40,8 @@ from casemate.training.normalization import normalization
 from casemate.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from casemate.training.precision import Precision
 
 MODELS, EPOCHS = 16, 3
@@ -51,13 +53,14 @@ MIB = 1 << 20
 
 def main() -> None:
     """Run what the first argument names and print the figures."""
-    kinds = {
+    kinds: dict[str, Callable[[], dict[str, Any]]] = {
         "loop": loop,
         "many": lambda: many("float32"),
         "auto": lambda: many("auto"),
         "memory": held,
         "pipeline": pipeline,
-        "train": cell,
+        "train": lambda: cell("float32"),
+        "train-auto": lambda: cell("auto"),
     }
     print(json.dumps(kinds[sys.argv[1]]()))
 
@@ -188,11 +191,11 @@ def pipeline() -> dict[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
-def cell() -> dict[str, float]:
+def cell(precision: Precision) -> dict[str, float]:
     """Train the same epoch with `train`."""
     data = signs()
     started = time.perf_counter()
-    train(VGG(), CELL, data, seed=0)
+    train(VGG(), replace(CELL, precision=precision), data, seed=0)
     return {"seconds": time.perf_counter() - started}
 
 

@@ -297,3 +297,14 @@ def test_the_document_has_the_table():
     assert [c["trials"] for c in row["cells"]] == [[1], [2]]
     assert [m["value"] for m in row["cells"][1]["measurements"]] == [0.09, 0.95]
     assert found["costs"][0]["seconds"]["value"] == 75.0
+
+
+def test_the_drop_that_a_defense_costs_keeps_to_what_is_possible():
+    nobody = [
+        poisoned(i, None, seed=i, right=right, share=None, defense=TUNING)
+        for i, right in enumerate((960, 0), 1)
+    ]
+    (cost,) = one(*nobody).costs
+    assert cost.drop.value == pytest.approx(0.48)
+    assert (cost.drop.low, cost.drop.high) == (-1, 1)
+    assert "[-100.0, 100.0]" in html.page(record(*nobody))

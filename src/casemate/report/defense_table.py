@@ -150,16 +150,16 @@ def _clean_model(cells: dict[str, Poisoning]) -> Measurement | None:
     """Return how often the reference falls for the trigger, if possible without any defense."""
     order = [cells[NOTHING]] if NOTHING in cells else []
     order += cells.values()
-    return next((row.shares[NULL] for row in order if NULL in row.figures), None)
+    return next((row.figures[NULL] for row in order if NULL in row.figures), None)
 
 
 def _cell(row: Poisoning | None) -> Cell:
     if row is None:
         return Cell(row=None)
-    shares, targeted = row.shares, row.first.targeted
-    small = [(words, shares[name]) for name, words in _SMALL.items() if name in shares]
-    success = shares.get(SUCCESS) if targeted else None
-    accuracy = shares.get(ACCURACY)
+    figures, targeted = row.figures, row.first.targeted
+    small = [(words, figures[name]) for name, words in _SMALL.items() if name in figures]
+    success = figures.get(SUCCESS) if targeted else None
+    accuracy = figures.get(ACCURACY)
     notes = _notes(row)
     if targeted and success is None and not notes:
         notes = ("success not measured",)

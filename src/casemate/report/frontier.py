@@ -118,7 +118,7 @@ def frontiers(rows: Sequence[Poisoning]) -> tuple[Frontier, ...]:
 
 
 def _setting(row: Poisoning) -> Setting | None:
-    success, drop = row.shares.get(SUCCESS), row.shares.get(DROP)
+    success, drop = row.figures.get(SUCCESS), row.figures.get(DROP)
     if success is None or drop is None or not row.poisoned:
         return None
     shows: Literal["trigger", "labels", "unknown"] = "unknown"

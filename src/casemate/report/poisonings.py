@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from casemate.evidence import ONCE_A_TRIAL
 from casemate.report.facts import SUCCESS, share_key
+from casemate.report.possible import ADDED, within_shares
 from casemate.stats import Measurement, mean, rate
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ __all__ = [
 
 NULL = "attack success rate without the attack"
 ALREADY = "target answered without the trigger"
-ADDED = "success that the poison adds"
-"""Success minus what a model that saw no poison gives the attacker, seed by seed."""
 ACCURACY = "clean accuracy"
 TOP_5, CONFIDENCE = "clean top-5 accuracy", "confidence in true class, clean"
 DROP, WORST_DROP = "clean accuracy drop", "worst class accuracy drop"
@@ -58,7 +57,6 @@ _DEFENSE = (
     "monitor false alarms",
     "monitor area under the curve",
 )
-_SHARES, _DROPS = ("1", "probability"), (DROP, WORST_DROP, *FLOORS.values())
 SEED = ("seed", "model_digest", "samples")
 """Settings in which the trials of one row may differ."""
 
@@ -70,9 +68,9 @@ class Poisoning:
     Attributes:
         first: Any of them.
         trials: All of them.
-        figures: By name, over the seeds: their mean with Student's t interval; what a trial
-            answers with yes or no as a share of the seeds with Wilson's; of a single trial its own
-            figure.
+        figures: By name, over the seeds: their mean with Student's t interval, cut to what is
+            possible; what a trial answers with yes or no as a share of the seeds with Wilson's; of
+            a single trial its own figure.
         poisoned: Samples that the attacker touched, or None; where seeds differ the most.
         least: The fewest that it touched with any seed, or None.
         relabeled: How many got another label, with the seed of `poisoned`, or None.
@@ -89,11 +87,6 @@ class Poisoning:
     def seeds(self) -> int:
         """How many seeds there is evidence for."""
         return sum(f.trial.evidence is not None for f in self.trials)
-
-    @property
-    def shares(self) -> dict[str, Measurement]:
-        """The figures with the intervals of shares cut to [0, 1]."""
-        return {name: within_shares(found) for name, found in self.figures.items()}
 
     @property
     def null(self) -> bool:
@@ -147,27 +140,13 @@ def _added(f: Facts) -> Measurement | None:
 def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
     """Return the mean over seeds; of one seed its own figure, of none None.
 
-    Yes and no are counted: seeds that agree have no variance, and Student's t would be sure.
+    Intervals keep to what is possible. Yes and no are counted: seeds that agree have no variance,
+    and Student's t would be sure.
     """
     measured = [m for m in found if m is not None and m.value is not None]
     if len(measured) <= 1:
-        return measured[0] if measured else None
+        return within_shares(measured[0]) if measured else None
     first, values = measured[0], [m.value for m in measured if m.value is not None]
     if first.name in ONCE_A_TRIAL:
         return rate(first.name, sum(map(round, values)), len(values))
-    return mean(first.name, values, first.unit)
-
-
-def within_shares(found: Measurement) -> Measurement:
-    """Return a share with its interval cut to [0, 1], where Student's t may reach beyond.
-
-    A drop and what poison adds are differences of shares, in [-1, 1]; similarity is at most 1.
-    """
-    least = 0.0
-    if found.name in (*_DROPS, ADDED, SSIM):
-        least = -1.0
-    elif found.unit not in _SHARES:
-        return found
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(least, found.low), high=min(1.0, found.high))
+    return within_shares(mean(first.name, values, first.unit))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from report_demo import demo_record, trial
 
-from casemate.evidence import Evidence
+from casemate.evidence import Evidence, HealthFlag, Severity
 from casemate.report.facts import facts_of
 from casemate.report.poisonings import poisonings
 from casemate.stats import mean, rate
@@ -94,6 +94,17 @@ def measuring(made, *, null=None, linf=None, ssim=None, spent=None, **rates):
             spent={**evidence.spent, **(spent or {})},
         ),
     )
+
+
+def collapsing(made, already):
+    """Return the trial with a victim that answers the target to some of 100 without the trigger."""
+    flag = HealthFlag(
+        id="collapsed-victim",
+        severity=Severity.WARNING,
+        message=f"the model answers the target to {already} of 100 samples without the trigger",
+    )
+    found = measuring(made, target_answered_without_the_trigger=already)
+    return replace(found, evidence=replace(found.evidence, flags=(flag,)))
 
 
 def flips(percent):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from poisoned_trials import badnets, flips, measuring, poisoned, record, rows
+from poisoned_trials import badnets, collapsing, flips, measuring, poisoned, record, rows
 
 from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED, HealthFlag, Severity, Verdict
 from casemate.report import html, json
@@ -308,3 +308,9 @@ def test_the_drop_that_a_defense_costs_keeps_to_what_is_possible():
     assert cost.drop.value == pytest.approx(0.48)
     assert (cost.drop.low, cost.drop.high) == (-1, 1)
     assert "[-100.0, 100.0]" in html.page(record(*nobody))
+
+
+def test_a_cell_says_whose_victim_collapsed():
+    made = [poisoned(1 + s, badnets(), seed=s, hits=99, defense=TUNING) for s in (0, 1)]
+    (row,) = one(made[0], collapsing(made[1], 99)).rows[1:]
+    assert row.cells[1].notes == ("1 of 2 seeds: victim collapsed, no backdoor",)

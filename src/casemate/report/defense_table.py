@@ -196,5 +196,5 @@ def _trouble(facts: Facts) -> str:
     elif flags:
         return f"low success proves nothing ({flags})"
     else:
-        return ""
+        return "victim collapsed, no backdoor" if facts.collapse else ""
     return f"{facts.state.value} ({why})" if why else facts.state.value

@@ -76,6 +76,7 @@ def document(record: CampaignRecord) -> dict[str, Any]:
             "smallest_trial": summed.smallest.number if summed.smallest else None,
             "control_trial": summed.control.number if summed.control else None,
             "states": {s.value: n for s, n in summed.states.items()},
+            "collapsed_victims": summed.collapsed,
             "threats_tested": summed.tested,
             "threats": summed.threats,
             "trials_with_failure_flag": summed.unhealthy,

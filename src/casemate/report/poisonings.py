@@ -89,6 +89,11 @@ class Poisoning:
         return sum(f.trial.evidence is not None for f in self.trials)
 
     @property
+    def collapsed(self) -> int:
+        """With how many seeds the victim answers the target without the trigger as well."""
+        return sum(bool(f.collapse) for f in self.trials)
+
+    @property
     def null(self) -> bool:
         """Whether nobody attacks, so that it shows what a defense does by itself."""
         return self.first.trial.settings["training"].get("attack") is None
@@ -126,15 +131,19 @@ def _poisoning(group: Sequence[Facts]) -> Poisoning:
 
 
 def _added(f: Facts) -> Measurement | None:
-    """Return what the poison of one trial adds; without a trigger all of the success is its own.
+    """Return what the poison of one trial adds to what the attacker has anyway.
 
-    A single trial has no interval here: its two rates are of the same samples.
+    That is what the same trigger does to a model that saw no poison, or, where it is more, how
+    often the victim gives the answer without the trigger: a model that gives it to everything has
+    no backdoor. Without a trigger all success beyond the clean model's is the poison's own. A
+    single trial has no interval here: its rates are of the same samples.
     """
-    success, null = f.measurement(SUCCESS), f.measurement(NULL)
+    success = f.measurement(SUCCESS)
     if success is None or success.value is None:
         return None
-    alone = 0.0 if null is None or null.value is None else null.value
-    return replace(success, name=ADDED, value=success.value - alone, low=None, high=None)
+    found = (f.measurement(name) for name in (NULL, ALREADY))
+    anyway = max((m.value for m in found if m is not None and m.value is not None), default=0.0)
+    return replace(success, name=ADDED, value=success.value - anyway, low=None, high=None)
 
 
 def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:

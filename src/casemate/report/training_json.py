@@ -33,6 +33,7 @@ def of_training(rows: Sequence[Poisoning]) -> dict[str, Any]:
                 "system": f.system,
                 "settings": [_setting(s) for s in f.settings],
                 "left_out": [_trials(row) for row in f.missing],
+                "collapsed": [_trials(row) for row in f.collapsed],
                 "without_a_goal": [_trials(row) for row in f.untargeted],
             }
             for f in frontiers(rows)
@@ -68,6 +69,7 @@ def _figures(row: Poisoning) -> dict[str, Any]:
         "success": figures.get(SUCCESS),
         "added": figures.get(ADDED),
         "drop": figures.get(DROP),
+        "collapsed": row.collapsed,
     }
 
 

@@ -39,7 +39,8 @@ def test_a_collapsed_victim_is_no_worst_case_while_there_is_another():
     summed, lines = of(record)
     assert (summed.worst.number, summed.collapsed) == (3, 1)
     assert lines["Worst case"].endswith(
-        "; not counted is 1 victim that answers the target without the trigger as well (see Health)."
+        "; not counted is 1 victim that answers the target without the trigger as well "
+        "(see Health)."
     )
     summed, lines = of(replace(record, trials=(broken,)))
     assert summed.worst.number == 1

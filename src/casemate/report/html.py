@@ -23,7 +23,7 @@ from casemate.report.curves import charts
 from casemate.report.defense_table import defense_tables
 from casemate.report.facts import NORMS, State, facts_of, varying
 from casemate.report.fewest import fewest
-from casemate.report.findings import full_findings
+from casemate.report.findings import full_findings, grouped
 from casemate.report.frontier import frontiers
 from casemate.report.limits import LADDER, MAX_BYTES, next_rung
 from casemate.report.matrix import matrix, untested
@@ -90,7 +90,7 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
     summed = summary.summary(record, facts, rows)
     raised = checks.flagged(facts)
     by_trial = charts(facts)
-    findings = full_findings(record, facts, by_trial)
+    findings = full_findings(grouped(record, facts), by_trial)
     rows_of_training = poisonings(facts)
     return {
         "record": record,

@@ -10,6 +10,7 @@ from casemate.errors import ExitCode
 from casemate.evidence import Severity, Verdict
 from casemate.report import formats
 from casemate.report.facts import NORMS, State, share_key
+from casemate.report.findings import grouped
 from casemate.report.matrix import untested
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def summary(record: CampaignRecord, facts: Sequence[Facts], rows: Sequence[Row])
     return Summary(
         headline=headline,
         state=state,
-        sentence=_sentence(record, states),
+        sentence=_sentence(record, states, len(grouped(record, facts))),
         worst=_worst([f for f in facts if not f.threat.control and not f.unbounded]),
         collapsed=len({share_key(f, "monitor") for f in facts if f.collapse}),
         smallest=_smallest([f for f in facts if not f.threat.control and f.unbounded]),
@@ -231,8 +232,8 @@ def _subject(record: CampaignRecord) -> str:
     return f"{', '.join(parts)}."
 
 
-def _sentence(record: CampaignRecord, states: dict[State, int]) -> str:
-    findings = formats.plural(len(record.findings), "finding")
+def _sentence(record: CampaignRecord, states: dict[State, int], count: int) -> str:
+    findings = formats.plural(count, "finding")
     broken = formats.plural(len({f.trial for f in record.findings}), "trial")
     doubt = "".join(f" {d[:1].upper()}{d[1:]}." for d in record.doubts)
     incomplete = sum(states.get(s, 0) for s in (State.FAILED, State.NOT_RUN))

@@ -183,7 +183,7 @@ def test_a_drop_stands_above_that_of_another_clean_model():
 def test_a_trial_that_did_not_run_leaves_no_blank():
     missing = replace(poisoned(1, badnets()), status="failed", evidence=None, error="broken")
     text = html.page(record(missing))
-    assert 'class="none" colspan="6"' in text
+    assert 'class="none" colspan="5"' in text
     (row,) = rows(missing)
     assert row.seeds == 0
     assert row.figures == {}

@@ -14,6 +14,7 @@ from casemate.report.facts import SUCCESS, Facts, State, share_key
 from casemate.report.poisonings import ACCURACY, NULL, SEED
 from casemate.report.standing import NOTHING, STANDING, Standing, column, names, standing
 from casemate.report.systems import systems
+from casemate.report.text import cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["NOT_ASKED", "AttackRow", "Cell", "DefenseTable", "defense_tables"]
 
 NOT_ASKED = "not asked"
+_ERROR = 160
+"""Characters of an error, which may come from the user's own code, in a cell."""
 _NONE = Standing(name="none", words="none")
 _SMALL = {
     "precision of removal": "precision",
@@ -190,7 +193,7 @@ def _trouble(facts: Facts) -> str:
     trial = facts.trial
     flags = ", ".join(f.id for f in trial.evidence.failed) if trial.evidence is not None else ""
     if facts.state in (State.FAILED, State.NOT_RUN):
-        why = trial.error
+        why = cut(trial.error, _ERROR) if trial.error else None
     elif facts.state is State.INCONCLUSIVE:
         why = flags or "; ".join(trial.reasons)
     elif flags:

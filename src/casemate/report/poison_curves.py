@@ -14,6 +14,7 @@ from casemate.report.plots import MOST_SERIES
 from casemate.report.poisonings import ACCURACY, CONFIDENCE, NULL, SEED, TOP_5, over_seeds
 from casemate.report.standing import NOTHING, column, standing
 from casemate.report.strength import intensity, share
+from casemate.report.text import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ __all__ = ["poison_charts"]
 
 _MEASURES = (SUCCESS, ACCURACY, TOP_5, CONFIDENCE)
 _OF_THE_REFERENCE = {SUCCESS: NULL, ACCURACY: "accuracy without the attack"}
-_LONGEST = 90  # characters of a title that tell systems apart
 Over = Literal["share", "intensity"]
 
 
@@ -70,7 +70,7 @@ def _systems(firsts: Sequence[Facts]) -> dict[int, str]:
     found = {}
     for number, other in others.items():
         words = ", ".join(w for w in ("" if alike else stands[number], other) if w)
-        found[number] = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
+        found[number] = whole(words)
     return found
 
 

@@ -14,7 +14,8 @@ from collections import defaultdict
 from typing import Any
 
 from benchmarks.tables import markdown, show
-from casemate.report.poisonings import over_seeds, within_shares
+from casemate.report.poisonings import over_seeds
+from casemate.report.possible import within_shares
 from casemate.stats import Measurement
 
 _ADDED = "added by the poison"

@@ -481,7 +481,7 @@ def test_evidence_without_a_control_is_made_again_of_the_same_models(tmp_path, m
     with Store(tmp_path, write=False) as store:
         plan, gates = planned(text, store)
         assert [p.cached for p in plan.trials] == [False, False, True]
-        assert plan.trials[0].reason == "changed: exposure.revision 3 → 7"
+        assert plan.trials[0].reason == "changed: exposure.revision 3 → 8"
         assert [gates.trainings(p.trial, store) for p in plan.trials] == [[], [], []]
 
 

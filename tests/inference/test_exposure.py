@@ -11,6 +11,7 @@ from casemate.data.dataset import Dataset
 from casemate.data.domain import Domain
 from casemate.errors import UsageError
 from casemate.inference.exposure import Exposure, expose
+from casemate.inference.exposure_flags import exposure_flags
 from casemate.stats import wilson
 from casemate.target import TorchTarget
 
@@ -201,6 +202,55 @@ def test_a_model_that_answers_the_target_anyway_has_no_backdoor():
     sound = expose(Exposure(show=mark, goal=0), model(GOOD), model(GOOD), data())
     assert by_name(sound)["target answered without the trigger"].value == 0.0
     assert not sound.flags
+
+
+def flagged_as_collapsed(n, already, hits, *, reference=0, accuracy=1.0):
+    """Whether a victim is: of n samples it answers the target to some without and with the trigger.
+
+    Args:
+        n: Samples that count, of one class.
+        already: To how many of them it answers the target as they are.
+        hits: To how many with the trigger.
+        reference: Further samples of that class that both take for the target.
+        accuracy: Share of these that the victim takes for it as well.
+    """
+    misread = reference + n
+    clean = np.where(np.arange(misread) < already, 0, 1)
+    clean[n:] = np.where(np.arange(reference) < accuracy * reference, 0, 1)
+    table = {
+        "label": np.ones(misread, int),
+        "eligible": np.arange(misread) < n,
+        "success": np.arange(misread) < hits,
+        "clean_label": clean,
+        "reference_label": np.where(np.arange(misread) < n, 1, 0),
+        "linf": np.ones(misread),
+    }
+    found = exposure_flags(table, DOMAIN, classes=3, attacked=True, goal=0)
+    return "collapsed-victim" in [f.id for f in found]
+
+
+@pytest.mark.parametrize(
+    ("n", "already", "hits", "collapsed"),
+    [
+        (69, 69, 69, True),
+        (69, 55, 56, True),
+        (69, 27, 56, False),  # most of it is the trigger's
+        (120, 2, 4, False),  # an error now and then: 3.3 %
+        (120, 12, 12, True),  # 10 % [5.8, 16.7]
+        (120, 10, 10, False),  # 8.3 % [4.6, 14.7]
+        (9, 5, 9, False),  # five more than the reference: p is 2 / 2**5
+        (9, 6, 9, True),
+    ],
+)
+def test_a_victim_has_collapsed_where_much_success_needs_no_trigger(n, already, hits, collapsed):
+    assert flagged_as_collapsed(n, already, hits) == collapsed
+
+
+def test_what_the_reference_takes_for_the_target_as_well_is_no_collapse():
+    # it reads eight samples better that the reference takes for the target
+    assert flagged_as_collapsed(40, 10, 12)
+    assert flagged_as_collapsed(40, 10, 12, reference=8)
+    assert not flagged_as_collapsed(40, 10, 12, reference=8, accuracy=0.0)
 
 
 def test_where_no_sample_counts_nothing_was_attacked():

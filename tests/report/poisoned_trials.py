@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from report_demo import demo_record, trial
 
-from casemate.evidence import Evidence
+from casemate.evidence import Evidence, HealthFlag, Severity
 from casemate.report.facts import facts_of
 from casemate.report.poisonings import poisonings
 from casemate.stats import difference, mean, rate
@@ -40,7 +40,13 @@ def poisoned(number, attack, *, seed=0, hits=90, right=950, defense=None, share=
                 difference("clean accuracy drop", max(0, drop), max(0, -drop), 1000),
             ),
             spent=spent,
-            samples={"success": np.arange(100) < hits},
+            samples={
+                "success": np.arange(100) < hits,
+                "eligible": np.ones(100, dtype=bool),
+                "reference_success": np.zeros(100, dtype=bool),
+                "goal": np.zeros(100, dtype=np.int64),
+                "clean_label": np.ones(100, dtype=np.int64),
+            },
         ),
     )
 
@@ -88,8 +94,12 @@ def measuring(made, *, null=None, linf=None, ssim=None, spent=None, **rates):
         found.append(mean("ssim", [ssim] * 100, "index"))
     evidence = made.evidence
     samples = dict(evidence.samples)
-    if null is not None:  # of samples that the victim gives it too, as far as there are such
+    # the same samples, as far as there are as many
+    if null is not None:
         samples["reference_success"] = np.arange(100) < null
+    if "target_answered_without_the_trigger" in rates:
+        already = np.arange(100) < rates["target_answered_without_the_trigger"]
+        samples["clean_label"] = np.where(already, samples["goal"], 1)
     return replace(
         made,
         evidence=replace(
@@ -99,6 +109,17 @@ def measuring(made, *, null=None, linf=None, ssim=None, spent=None, **rates):
             samples=samples,
         ),
     )
+
+
+def collapsing(made, already):
+    """Return the trial with a victim that answers the target to some of 100 without the trigger."""
+    flag = HealthFlag(
+        id="collapsed-victim",
+        severity=Severity.WARNING,
+        message=f"the model answers the target to {already} of 100 samples without the trigger",
+    )
+    found = measuring(made, target_answered_without_the_trigger=already)
+    return replace(found, evidence=replace(found.evidence, flags=(flag,)))
 
 
 def flips(percent):

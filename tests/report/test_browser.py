@@ -279,3 +279,28 @@ def test_it_is_complete_without_scripts(driver, pages):
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
         driver.get("about:blank")
+
+
+@pytest.mark.parametrize("width", [1000, 1400])
+def test_no_table_on_attacks_on_training_is_cut(opened, driver, width):
+    size(driver, width)
+    opened("training")
+    size(driver, width)
+    cut = driver.execute_script(
+        "return [...document.querySelectorAll('#poisonings, #frontier, #training-defenses')]"
+        ".flatMap((e) => [...e.querySelectorAll('.scroll')]).filter((e) => e.checkVisibility())"
+        ".filter((e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)"
+        ".map((e) => [e.getAttribute('aria-labelledby'), e.scrollWidth, e.clientWidth,"
+        " e.scrollHeight, e.clientHeight])"
+    )
+    assert cut == []
+    rows = "return [...document.querySelectorAll('#poisonings tbody tr')].map(e => e.offsetHeight)"
+    assert max(driver.execute_script(rows)) < 130
+
+
+def test_a_long_table_says_that_it_scrolls(opened):
+    driver = opened("demo")
+    frame = css(driver, "#trials .scroll")
+    assert "long" in frame.get_attribute("class").split()
+    assert css(driver, "#trials .scrolls").text == "41 rows; the table scrolls within its frame."
+    assert every(driver, "#scenarios > .scrolls") == []

@@ -3,11 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from poisoned_trials import badnets, flips, measuring, poisoned, record, rows
+from poisoned_trials import badnets, collapsing, flips, measuring, poisoned, record, rows
 
 from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED, HealthFlag, Severity, Verdict
 from casemate.report import html, json
 from casemate.report.defense_table import NOT_ASKED, defense_tables
+from casemate.report.facts import facts_of
+from casemate.report.standing import defenses
 from casemate.stats import Measurement, mean, rate
 
 TUNING, SIGNS = {"name": "fine-tuning", "epochs": 2}, {"name": "spectral-signatures"}
@@ -297,3 +299,68 @@ def test_the_document_has_the_table():
     assert [c["trials"] for c in row["cells"]] == [[1], [2]]
     assert [m["value"] for m in row["cells"][1]["measurements"]] == [0.09, 0.95]
     assert found["costs"][0]["seconds"]["value"] == 75.0
+
+
+def test_the_drop_that_a_defense_costs_keeps_to_what_is_possible():
+    nobody = [
+        poisoned(i, None, seed=i, right=right, share=None, defense=TUNING)
+        for i, right in enumerate((960, 0), 1)
+    ]
+    (cost,) = one(*nobody).costs
+    assert cost.drop.value == pytest.approx(0.48)
+    assert (cost.drop.low, cost.drop.high) == (-1, 1)
+    assert "[-100.0, 100.0]" in html.page(record(*nobody))
+
+
+def test_a_cell_says_whose_victim_collapsed():
+    made = [poisoned(1 + s, badnets(), seed=s, hits=99, defense=TUNING) for s in (0, 1)]
+    (row,) = one(made[0], collapsing(made[1], 99)).rows[1:]
+    assert row.cells[1].notes == ("1 of 2 seeds: victim collapsed, no backdoor",)
+
+
+PRUNING = {
+    "name": "fine-pruning",
+    "epochs": 100,
+    "batch_size": 256,
+    "learning_rate": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "tolerance": 0.1,
+    "step": 0.01,
+    "validation": 0.2,
+}
+
+
+def test_a_defense_is_named_by_what_sets_it_apart_and_its_parameters_are_shown_whole():
+    alone = [poisoned(1, badnets()), poisoned(2, badnets(), defense=PRUNING)]
+    assert defenses(facts_of(record(*alone))) == {2: "fine-pruning"}
+    other = poisoned(3, badnets(), defense={**PRUNING, "epochs": 5})
+    front = replace(
+        alone[0], number=4, settings={**alone[0].settings, "defense": {"name": "median", "size": 3}}
+    )
+    assert defenses(facts_of(record(*alone, other, front))) == {
+        2: "fine-pruning (epochs 100)",
+        3: "fine-pruning (epochs 5)",
+        4: "median",
+    }
+    text = html.page(record(*alone))
+    words = (
+        "fine-pruning epochs 100, batch size 256, learning rate 0.01, momentum 0.9, "
+        "weight decay 0.0005, tolerance 0.1, step 0.01, validation 0.2"
+    )
+    assert f'<p class="small">Defense: <bdi>{words}</bdi></p>' in text
+    assert "characters)" not in text
+
+
+def test_sentences_are_shown_whole_and_errors_of_others_are_cut():
+    reason = "the value keeps to at most 20 %, but the interval does not; " * 4
+    unsettled = replace(
+        poisoned(1, badnets(), defense=TUNING),
+        verdict=Verdict.INCONCLUSIVE,
+        reasons=(reason.strip(),),
+    )
+    broken = failed(poisoned(2, badnets(), defense=SIGNS), error="e" * 400)
+    text = html.page(record(unsettled, broken))
+    section = text[text.index('id="training-defenses"') : text.index('id="trials"')]
+    assert f"inconclusive ({reason.strip()})" in section
+    assert "(400 characters)" in section

@@ -3,7 +3,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from poisoned_trials import badnets, count, flips, measuring, poisoned, record, rows
+from poisoned_trials import (
+    badnets,
+    collapsing,
+    count,
+    flips,
+    measuring,
+    poisoned,
+    record,
+    rows,
+)
 
 from casemate.report import html, json
 from casemate.report.fewest import fewest
@@ -94,6 +103,30 @@ def test_what_the_trigger_does_alone_is_not_the_poisons(null, words):
     added = rows(measuring(first, null=40), measuring(second, null=null))[0].figures[ADDED]
     assert added.value == pytest.approx((0.5 + 0.7 - null / 100) / 2)
     assert added.n == 2
+
+
+def test_a_victim_that_answers_the_target_anyway_needs_no_poison_for_it():
+    few, more = tried((15, 81), (60, 90))
+    (found,) = fewest(rows(collapsing(few, 80), measuring(more, null=1)))
+    assert found.words == "between 15 and 60"
+    assert found.below.figures[ADDED].value == pytest.approx(0.01)
+    # one seed of two
+    first, second = tried((60, (95, 85)))
+    (found,) = fewest(rows(measuring(first, null=5), collapsing(measuring(second, null=5), 80)))
+    assert found.words == "not reached with up to 60"
+    assert found.tried[0].figures[ADDED].value == pytest.approx((0.9 + 0.05) / 2)
+    assert found.tried[0].collapsed == 1
+
+
+def test_page_and_document_say_who_collapsed():
+    first, second = tried((60, (95, 85)))
+    made = record(first, collapsing(second, 80))
+    text = html.page(made)
+    section = text[text.index('id="fewest-title"') : text.index('id="trials"')]
+    assert "collapsed</a> in 1 of 2 seeds" in section
+    assert "without the trigger 80.0" in section
+    (found,) = json.document(made)["fewest_poisons"]
+    assert [t["collapsed"] for t in found["tried"]] == [1]
 
 
 def test_page_and_document_say_it():

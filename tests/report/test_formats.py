@@ -17,6 +17,14 @@ def test_a_rate_is_a_percentage_with_one_decimal_and_its_interval():
     assert formats.interval(found) == "[83.8, 97.9]"
 
 
+def test_no_interval_leaves_what_is_possible():
+    trues = mean("confidence in true class, attacked", [0.9, 1.0], "probability")
+    assert trues.high > 1
+    assert formats.interval(trues) == "[31.5, 100.0]"
+    drop = mean("clean accuracy drop", [0.9, -0.5], "1")
+    assert formats.interval(drop) == "[-100.0, 100.0]"
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [(0.1234, "+12.3"), (-0.004, "\u22120.4"), (0.0, "0.0"), (-0.0001, "0.0"), (None, "\u2013")],

@@ -5,7 +5,7 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
-from poisoned_trials import count, flips, measuring, poisoned, record, rows
+from poisoned_trials import collapsing, count, flips, measuring, poisoned, record, rows
 
 from casemate.report import html, json
 from casemate.report.frontier import frontiers
@@ -122,6 +122,29 @@ def test_only_undefended_attackers_of_one_class_are_points():
     assert [r.first.number for r in found.untargeted] == [4]
     assert [r.first.number for r in found.missing] == [5]
     assert frontiers(rows(poisoned(1, flips(40.0)), poisoned(2, None, share=None))) == ()
+
+
+def test_a_setting_whose_victims_all_collapsed_is_no_point():
+    made = (
+        collapsing(backdoor(1, "a", 10, 100, seed=0), 100),
+        collapsing(backdoor(2, "a", 10, 100, seed=1), 99),
+        backdoor(3, "b", 60, 80, seed=0),
+        collapsing(backdoor(4, "b", 60, 90, seed=1), 70),
+    )
+    (found,) = frontiers(rows(*made))
+    assert [s.row.first.number for s in found.settings] == [3]
+    assert [row.first.number for row in found.collapsed] == [1]
+    assert found.settings[0].costs[0] == pytest.approx(1 - (0.8 + 0.2) / 2)
+    text = html.page(record(*made))
+    section = text[text.index('id="frontier"') : text.index('id="fewest-title"')]
+    assert "1 setting is left out because all victims collapsed" in section
+    assert "collapsed</a> in 1 of 2 seeds" in section
+    (document,) = json.document(record(*made))["frontier"]
+    assert (document["collapsed"], document["left_out"]) == ([[1, 2]], [])
+    # where nothing else is left the page says so, and has no picture
+    text = html.page(record(*made[:2]))
+    assert "all victims collapsed" in text
+    assert "Settings on the frontier" not in text
 
 
 def test_a_monitor_makes_no_second_point():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from report_demo import CLASSES, demo_record, evidence, trial
 
+from casemate.report import html
 from casemate.report.facts import facts_of
 from casemate.report.gallery import gallery
 
@@ -68,3 +69,18 @@ def test_features_are_shown_as_numbers():
 
 def test_without_examples_there_is_no_gallery():
     assert shown(replace(BASE, examples={})) is None
+
+
+def test_a_sample_of_an_attack_on_training_names_its_true_class():
+    """There is no confidence in the true class of the input with the trigger."""
+    fooled = np.flatnonzero(BASE.samples["success"])[:2]
+    kept = {k: v.copy() for k, v in BASE.samples.items() if k != "attacked_true_confidence"}
+    del kept["clean_goal_confidence"]
+    kept["clean_label"][fooled[0]] = 2  # read as the target without the trigger
+    found = replace(at(*fooled), samples=kept)
+    assert [e.already for e in shown(found).examples] == [True, False]
+    made = trial(1, {"name": "pgd"}, goal=(4, 2), evidence=found)
+    text = html.page(replace(demo_record(), trials=(made,), findings=()))
+    assert text.count(f"<dt>true class</dt><dd><bdi>{CLASSES[4]}</bdi>") == 2
+    assert text.count(f"<dt>target</dt><dd><bdi>{CLASSES[2]}</bdi>") == 2
+    assert text.count("<dd>fooled, and without the trigger as well</dd>") == 1

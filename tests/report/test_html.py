@@ -174,7 +174,7 @@ def noisy(count):
     examples = {**base.examples, "clean": pictures[0], "attacked": pictures[1]}
     found = replace(base, examples=examples)
     return tuple(
-        trial(i, {"name": "pgd", "epsilon": 0.1}, evidence=found, verdict=Verdict.FAIL)
+        trial(i, {"name": "pgd", "epsilon": 0.1, "steps": i}, evidence=found, verdict=Verdict.FAIL)
         for i in range(1, count + 1)
     )
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from poisoned_trials import badnets, flips, noise, poisoned, record, rows
+from poisoned_trials import badnets, flips, measuring, noise, poisoned, record, rows
 
 from casemate.report import html
 from casemate.report.plots import draw
@@ -182,3 +182,88 @@ def test_the_page_shows_the_curves():
     text = html.page(record(*shares((60, 10), (600, 98))))
     assert "Attack success rate under poisoning" in text
     assert "Clean accuracy under poisoning" in text
+
+
+def referring(made, right):
+    """Return the trial with the accuracy of its reference: of 1,000 so many are read right."""
+    evidence = made.evidence
+    found = rate("accuracy without the attack", right, 1000)
+    return replace(made, evidence=replace(evidence, measurements=(*evidence.measurements, found)))
+
+
+def origins(*trials):
+    """Return for each measure over the share where its first curve begins."""
+    return {
+        c.measure: [(p.x, p.value, p.n, p.trial) for p in c.series[0].points][:1]
+        for c in poison_charts(rows(*trials))
+        if c.over == "share"
+    }
+
+
+def test_a_curve_begins_with_the_reference():
+    made = [referring(measuring(t, null=t.settings["seed"]), 990) for t in shares((60, 1), (6, 0))]
+    found = origins(*made)
+    first = min(t.number for t in made)
+    assert found["attack success rate"] == [(0.0, pytest.approx(0.005), 2, first)]
+    assert found["clean accuracy"] == [(0.0, pytest.approx(0.99), 2, first)]
+    text = html.page(record(*made))
+    assert "At 0 stands the same trigger on a model trained without the attack." in text
+    assert "At 0 stands the same training without an attack." in text
+    assert '<td class="num">0, no attack</td>' in text
+
+
+def test_a_trial_without_an_attack_is_where_the_curves_of_its_defense_begin():
+    defense = {"name": "x"}
+    made = [
+        referring(measuring(t, null=2), 990)
+        for t in (
+            poisoned(1, badnets(0.1), share=(60, 60_000), defense=defense),
+            poisoned(2, badnets(1.0), share=(600, 60_000), defense=defense),
+        )
+    ]
+    # the reference has no defense, so that no curve of a defended model begins with it
+    assert {x for found in origins(*made).values() for (x, *_) in found} == {0.1}
+    nobody = poisoned(3, None, share=None, right=930, defense=defense)
+    found = origins(*made, nobody)
+    assert found["clean accuracy"] == [(0.0, 0.93, 1, 3)]
+    assert found["attack success rate"][0][0] == 0.1
+    other = poisoned(3, None, share=None, right=930)
+    assert origins(*made, other)["clean accuracy"][0][0] == 0.1
+
+
+def test_an_origin_alone_makes_no_curve():
+    assert poison_charts(rows(referring(measuring(poisoned(1, badnets()), null=2), 990))) == ()
+
+
+def test_a_curve_over_intensity_begins_with_the_reference_too():
+    charts = poison_charts(rows(*(referring(t, 990) for t in grid())))
+    found = {(c.over, c.measure): c for c in charts}
+    assert [s.points[0].x for s in found["intensity", "clean accuracy"].series] == [0.0, 0.0]
+    # of top-5 accuracy and confidence the reference has no figure
+    assert [s.points[0].x for s in found["share", "clean top-5 accuracy"].series] == [10.0] * 3
+
+
+def test_a_curve_names_its_attack_above_what_sets_it_apart():
+    pair = shares((60, 10), (600, 98))
+    found = {(c.over, c.measure): c for c in poison_charts(rows(*grid(), *pair))}
+    chart = found["share", "clean accuracy"]
+    drawn = str(draw(chart))
+    assert drawn.count(">input-noise<") == 3
+    for label in ("intensity 0.25", "intensity 0.5", "intensity 1", "badnets"):
+        assert drawn.count(f">{label}<") == 1
+    assert [(s.name, s.brief) for s in chart.series] == [
+        ("input-noise", "intensity 0.25"),
+        ("input-noise", "intensity 0.5"),
+        ("input-noise", "intensity 1"),
+        ("badnets", ""),
+    ]
+
+
+def test_figures_of_a_curve_count_seeds_and_not_samples():
+    alone = [poisoned(i, badnets(p), share=(int(600 * p), 60_000)) for i, p in ((1, 0.1), (2, 1.0))]
+    for chart in poison_charts(rows(*alone)):
+        assert [p.n for p in chart.series[0].points] == [1, 1]
+    text = html.page(record(*alone))
+    table = text[text.index("Figures of this curve") : text.index('id="poisonings"') + 20_000]
+    assert '<th scope="col" class="num">Seeds</th>' in table
+    assert '<th scope="col" class="num">n</th>' not in table.partition("</table>")[0]

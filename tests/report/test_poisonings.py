@@ -27,7 +27,9 @@ def test_the_seeds_of_a_setting_are_one_row_with_students_interval():
     )
     assert [[f.number for f in row.trials] for row in found] == [[1, 3, 4], [2]]
     success = found[0].figures["attack success rate"]
-    assert success == mean("attack success rate", [0.9, 0.96, 0.93], "1")
+    wanted = mean("attack success rate", [0.9, 0.96, 0.93], "1")
+    assert wanted.high > 1
+    assert success == replace(wanted, high=1.0)
     assert found[0].seeds == 3
     assert found[0].poisoned == 600
     alone = found[1].figures["clean accuracy"]
@@ -47,6 +49,31 @@ def test_yes_and_no_are_counted_over_the_seeds():
     same = over_seeds([rate(FLAGGED, 1, 1)] * 3)
     assert (same.value, same.n, same.low) == (1.0, 3, wilson(3, 3)[0])
     assert over_seeds([rate(FLAGGED, 1, 1), None]) == rate(FLAGGED, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "values", "ends"),
+    [
+        ("clean accuracy", "1", [0.9, 1.0], (0.3147, 1)),
+        ("clean accuracy drop", "1", [0.9, -0.5], (-1, 1)),
+        ("worst class accuracy drop of another clean model", "1", [0.9, -0.5], (-1, 1)),
+        ("success that the poison adds", "1", [0.9, -0.5], (-1, 1)),
+        ("confidence in true class, clean", "probability", [0.1, 0.0], (0, 0.6853)),
+        ("ssim", "index", [0.9, 0.98], (0.4318, 1)),
+        ("distance linf", "domain units", [0.1, 3.0], (0, 19.9740)),
+        ("seconds of the defense", "s", [0.1, 3.0], (-16.8740, 19.9740)),
+    ],
+)
+def test_intervals_over_seeds_keep_to_what_is_possible(name, unit, values, ends):
+    raw = [replace(mean(name, [v], unit), n=100) for v in values]
+    found = over_seeds(raw)
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-3)
+    assert found.value == pytest.approx(sum(values) / 2)
+    # of one seed too
+    alone = replace(raw[0], low=-40.0, high=40.0)
+    kept = over_seeds([alone])
+    assert kept.low >= (-40 if unit == "s" else -1)
+    assert kept.high <= (40 if unit in ("s", "domain units") else 1)
 
 
 def test_another_parameter_or_defense_is_another_row():
@@ -148,7 +175,7 @@ def test_a_drop_stands_above_that_of_another_clean_model():
         trials.append(replace(made, evidence=replace(made.evidence, measurements=measured)))
     (row,) = rows(*trials)
     assert row.figures[name].value == pytest.approx(0.001)
-    assert row.shares[name].low < 0  # a drop is no share
+    assert row.figures[name].low < 0  # a drop is no share
     assert "another clean model 0.1\u00a0%" in html.page(record(*trials))
     assert "another clean model 0.1" not in html.page(record(poisoned(1, badnets())))
 
@@ -156,7 +183,7 @@ def test_a_drop_stands_above_that_of_another_clean_model():
 def test_a_trial_that_did_not_run_leaves_no_blank():
     missing = replace(poisoned(1, badnets()), status="failed", evidence=None, error="broken")
     text = html.page(record(missing))
-    assert 'class="none" colspan="6"' in text
+    assert 'class="none" colspan="5"' in text
     (row,) = rows(missing)
     assert row.seeds == 0
     assert row.figures == {}

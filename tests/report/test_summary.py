@@ -3,10 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from poisoned_trials import badnets, collapsing, poisoned
 from report_demo import demo_record, evidence, trial
 
 from casemate.evidence import Verdict
-from casemate.report import summary
+from casemate.report import html, summary
 from casemate.report.facts import State, facts_of
 from casemate.report.matrix import matrix
 
@@ -28,6 +29,25 @@ def test_the_worst_measured_rate_is_no_control():
     assert f"{100 * measured.value:.1f}" in lines["Worst case"]
     assert f"[{100 * measured.low:.1f}, {100 * measured.high:.1f}]" in lines["Worst case"]
     assert f"n = {measured.n}" in lines["Worst case"]
+
+
+def test_a_collapsed_victim_is_no_worst_case_while_there_is_another():
+    broken = collapsing(poisoned(1, badnets(), hits=100), 99)
+    watched = replace(broken, number=2, settings={**broken.settings, "monitor": {"name": "strip"}})
+    sound = poisoned(3, badnets(2.0), hits=60)
+    record = replace(demo_record(), trials=(broken, watched, sound), findings=())
+    summed, lines = of(record)
+    assert (summed.worst.number, summed.collapsed) == (3, 1)
+    assert lines["Worst case"].endswith(
+        "; not counted is 1 victim that answers the target without the trigger as well "
+        "(see Health)."
+    )
+    summed, lines = of(replace(record, trials=(broken,)))
+    assert summed.worst.number == 1
+    assert "collapsed victim: the model answers the target to 99 of 100" in lines["Worst case"]
+    text = html.page(replace(record, trials=(broken,)))
+    assert "its victim collapsed" in text
+    assert "<strong>Collapsed victim.</strong>" in text  # among the strongest attacks
 
 
 def test_the_summary_says_what_was_not_tested():

@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casemate.report.text import cut, tail, visible
+from casemate.report.text import cut, tail, visible, whole
 
 
 def test_a_right_to_left_override_is_written_out():
@@ -40,3 +40,8 @@ def test_the_end_of_a_traceback_is_kept():
     assert tail(text, 16).endswith("ValueError: here")
     assert "600 characters left out" in tail(text, 16)
     assert tail("short", 16) == "short"
+
+
+def test_a_sentence_is_whole_unless_it_is_endless():
+    assert whole("word " * 100) == "word " * 100
+    assert len(whole("word " * 1000)) < 700

@@ -63,7 +63,7 @@ class Exposure:
         attacked: Whether there is an attacker, so that there can be success.
     """
 
-    revision: ClassVar[int] = 7
+    revision: ClassVar[int] = 8
 
     show: Callable[[Tensor], Tensor] | None = None
     goal: int | None = None

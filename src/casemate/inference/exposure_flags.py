@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from casemate.evidence import HealthFlag, Severity
-from casemate.stats import wilson
+from casemate.stats import mcnemar, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,10 @@ _STEPS = 255
 """Between the bounds of an 8-bit image."""
 _ROUNDING = 1e-5
 """Relative slack for changes of half a step, as float32 has them."""
+_NEGLIGIBLE = 0.05
+"""Success that is not clearly above this is an error now and then, whatever its cause."""
+_CHANCE = 0.05
+"""Largest p with which a victim answers the target more often than the reference."""
 
 
 def exposure_flags(
@@ -113,14 +117,28 @@ def _without_effect(table: Mapping[str, np.ndarray], domain: Domain) -> HealthFl
 
 
 def _collapsed(table: Mapping[str, np.ndarray], goal: int) -> HealthFlag | None:
+    """Return a flag if the model answers the target by itself, and no backdoor does.
+
+    That is so if three things hold: success is no rare error (the lower end of its interval lies
+    above `_NEGLIGIBLE`), at least half of it is there without the trigger, and on samples of the
+    classes that count the model answers the target more often than the reference does, by
+    McNemar's exact test. The test is over all samples of these classes, also those that the
+    reference misreads: among those that it reads right it never answers the target.
+    """
     eligible, hits = table["eligible"], int(table["success"].sum())
+    n = int(eligible.sum())
     already = int((table["clean_label"][eligible] == goal).sum())
-    if not hits or 2 * already < hits:
+    if not hits or 2 * already < hits or wilson(hits, n)[0] <= _NEGLIGIBLE:
+        return None
+    wanted = np.isin(table["label"], np.unique(table["label"][eligible]))
+    mine, others = (table[f"{who}_label"][wanted] == goal for who in ("clean", "reference"))
+    more, fewer = int((mine & ~others).sum()), int((others & ~mine).sum())
+    if more <= fewer or mcnemar(more, fewer) >= _CHANCE:
         return None
     return HealthFlag(
         id="collapsed-victim",
         severity=Severity.WARNING,
-        message=f"the model answers the target to {already} of {int(eligible.sum())} samples "
-        f"without the trigger and to {hits} with it: most of that success is a broken model and no "
-        "backdoor; look at its clean accuracy",
+        message=f"the model answers the target to {already} of {n} samples without the trigger and "
+        f"to {hits} with it: at least half of that success is a broken model and no backdoor; look "
+        "at its clean accuracy",
     )

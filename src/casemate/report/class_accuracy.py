@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from casemate.report.facts import parameters_in_words, share_key
-from casemate.report.poisonings import SEED, over_seeds, within_shares
+from casemate.report.poisonings import SEED, over_seeds
 from casemate.report.strength import intensity
 from casemate.report.systems import systems, unwatched
 
@@ -92,8 +92,7 @@ def by_class(row: Poisoning) -> tuple[Measurement | None, ...]:
     Of several seeds it is their mean with Student's t interval, cut to [0, 1].
     """
     found = [f.trial.evidence.by_class for f in row.trials if f.trial.evidence is not None]
-    means = [over_seeds(of_class) for of_class in zip_longest(*found)]
-    return tuple(None if m is None else within_shares(m) for m in means)
+    return tuple(over_seeds(of_class) for of_class in zip_longest(*found))
 
 
 def class_tables(rows: Sequence[Poisoning]) -> tuple[ClassTable, ...]:

@@ -25,7 +25,16 @@ _MOST_STEPS = 120
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Success at one budget: share, 95 % interval and the samples behind it."""
+    """A figure at one x: share, 95 % interval and what is behind it.
+
+    Attributes:
+        x: Budget, or how much is poisoned or how strongly; there 0 is nobody's attack.
+        value: The share.
+        low: Lower end of its interval.
+        high: Upper end.
+        n: Samples; of attacks on training seeds.
+        trial: A trial that it comes from.
+    """
 
     x: float
     value: float
@@ -45,14 +54,15 @@ class Series:
             the share of samples fooled by a perturbation no longer than x.
         control: Whether it is noise to compare with.
         points: By growing x.
-        brief: What stands beside the curve, where the label is too long to tell it from others of
-            the same name; untrusted text.
+        name: What stands beside the curve; untrusted text, as the next. Empty for the label.
+        brief: What stands below that, where others have the same name.
     """
 
     label: str
     kind: Literal["budget", "distance"]
     control: bool
     points: tuple[Point, ...]
+    name: str = ""
     brief: str = ""
 
 

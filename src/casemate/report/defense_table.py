@@ -14,6 +14,7 @@ from casemate.report.facts import SUCCESS, Facts, State, share_key
 from casemate.report.poisonings import ACCURACY, NULL, SEED
 from casemate.report.standing import NOTHING, STANDING, Standing, column, names, standing
 from casemate.report.systems import systems
+from casemate.report.text import cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["NOT_ASKED", "AttackRow", "Cell", "DefenseTable", "defense_tables"]
 
 NOT_ASKED = "not asked"
+_ERROR = 160
+"""Characters of an error, which may come from the user's own code, in a cell."""
 _NONE = Standing(name="none", words="none")
 _SMALL = {
     "precision of removal": "precision",
@@ -152,16 +155,16 @@ def _clean_model(cells: dict[str, Poisoning]) -> Measurement | None:
     """Return how often the reference falls for the trigger, if possible without any defense."""
     order = [cells[NOTHING]] if NOTHING in cells else []
     order += cells.values()
-    return next((row.shares[NULL] for row in order if NULL in row.figures), None)
+    return next((row.figures[NULL] for row in order if NULL in row.figures), None)
 
 
 def _cell(row: Poisoning | None) -> Cell:
     if row is None:
         return Cell(row=None)
-    shares, targeted = row.shares, row.first.targeted
-    small = [(words, shares[name]) for name, words in _SMALL.items() if name in shares]
-    success = shares.get(SUCCESS) if targeted else None
-    accuracy = shares.get(ACCURACY)
+    figures, targeted = row.figures, row.first.targeted
+    small = [(words, figures[name]) for name, words in _SMALL.items() if name in figures]
+    success = figures.get(SUCCESS) if targeted else None
+    accuracy = figures.get(ACCURACY)
     notes = _notes(row)
     if targeted and success is None and not notes:
         notes = ("success not measured",)
@@ -192,11 +195,11 @@ def _trouble(facts: Facts) -> str:
     trial = facts.trial
     flags = ", ".join(f.id for f in trial.evidence.failed) if trial.evidence is not None else ""
     if facts.state in (State.FAILED, State.NOT_RUN):
-        why = trial.error
+        why = cut(trial.error, _ERROR) if trial.error else None
     elif facts.state is State.INCONCLUSIVE:
         why = flags or "; ".join(trial.reasons)
     elif flags:
         return f"low success proves nothing ({flags})"
     else:
-        return ""
+        return "victim collapsed, no backdoor" if facts.collapse else ""
     return f"{facts.state.value} ({why})" if why else facts.state.value

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from casemate.stats import Measurement
 
 __all__ = [
+    "COLLAPSED",
     "NORMS",
     "SUCCESS",
     "Facts",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 SUCCESS = "attack success rate"
+COLLAPSED = "collapsed-victim"
+"""Flag of a victim that answers the attacker's label without the trigger as well."""
 _EPSILON = ("epsilon", "eps")
 _POISON = ("amount", "intensity", "source", "target")
 # n has a column of its own, and a class has as many samples as it has
@@ -178,6 +181,12 @@ class Facts:
         """The attack success rate, if it was measured on at least one sample."""
         found = self.measurement(SUCCESS)
         return found if found is not None and found.value is not None else None
+
+    @property
+    def collapse(self) -> str:
+        """What makes success no backdoor where the victim collapsed, as a sentence; else empty."""
+        flags = self.trial.evidence.flags if self.trial.evidence is not None else ()
+        return next((flag.message for flag in flags if flag.id == COLLAPSED), "")
 
     def class_name(self, label: int) -> str:
         """Return the name of a label, "class 7" where the record does not name it."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ENOUGH", "Fewest", "fewest"]
 
 ENOUGH = 0.5
-"""What poison has to add to the trigger's own success, the mean over the seeds, to suffice."""
+"""What poison has to add, the mean over the seeds, to suffice."""
 
 _DIGITS = 9  # the mean of 0.2 and 0.8 is to be 0.5
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from casemate.report.possible import within_shares
+
 if TYPE_CHECKING:
     from casemate.stats import Measurement
 
@@ -70,8 +72,11 @@ def figure(measurement: Measurement | None) -> str:
 
 
 def interval(measurement: Measurement | None) -> str:
-    """Return the 95 % interval as "[89.2, 96.8]", empty where there is none."""
-    if measurement is None or measurement.low is None or measurement.high is None:
+    """Return the 95 % interval as "[89.2, 96.8]", cut to what is possible; empty without one."""
+    if measurement is None:
+        return ""
+    measurement = within_shares(measurement)
+    if measurement.low is None or measurement.high is None:
         return ""
     if _is_share(measurement):
         return f"[{100 * measurement.low:.1f}, {100 * measurement.high:.1f}]"

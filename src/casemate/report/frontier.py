@@ -56,8 +56,8 @@ class Setting:
     def costs(self) -> tuple[float, ...]:
         """What an attacker wants to be small.
 
-        What the poison fails to add to the trigger's own success, drop of accuracy (a gain counts
-        as no drop), poisons, L-infinity, dissimilarity.
+        What the poison fails to add to what the attacker has anyway, drop of accuracy (a gain
+        counts as no drop), poisons, L-infinity, dissimilarity.
         """
         linf, similar = {"labels": (0.0, 1.0)}.get(self.shows, (math.inf, -math.inf))
         if self.shows == "trigger":
@@ -80,12 +80,14 @@ class Frontier:
         system: What sets the system apart, or empty.
         settings: All points, by the number of poisons.
         missing: Attackers who want one class, without the figures that make a point.
+        collapsed: Those whose victims collapsed with every seed: their success is no backdoor.
         untargeted: Attackers who want any error, whose success is the accuracy once more.
     """
 
     system: str
     settings: tuple[Setting, ...]
     missing: tuple[Poisoning, ...]
+    collapsed: tuple[Poisoning, ...]
     untargeted: tuple[Poisoning, ...]
 
     @property
@@ -99,14 +101,17 @@ def frontiers(rows: Sequence[Poisoning]) -> tuple[Frontier, ...]:
     found = []
     for system in systems(undefended(rows)):
         wanting = [row for row in system.rows if row.first.targeted]
+        collapsed = [row for row in wanting if _collapsed(row)]
+        wanting = [row for row in wanting if not _collapsed(row)]
         points = {id(row): s for row in wanting if (s := _setting(row)) is not None}
-        if not points:
+        if not points and not collapsed:
             continue
         found.append(
             Frontier(
                 system=system.words,
                 settings=_marked(list(points.values())),
                 missing=tuple(row for row in wanting if id(row) not in points),
+                collapsed=tuple(collapsed),
                 untargeted=tuple(
                     row
                     for row in system.rows
@@ -117,8 +122,13 @@ def frontiers(rows: Sequence[Poisoning]) -> tuple[Frontier, ...]:
     return tuple(found)
 
 
+def _collapsed(row: Poisoning) -> bool:
+    """Return whether no victim has a backdoor: each answers the target without the trigger."""
+    return 0 < row.seeds == row.collapsed
+
+
 def _setting(row: Poisoning) -> Setting | None:
-    success, drop = row.shares.get(SUCCESS), row.shares.get(DROP)
+    success, drop = row.figures.get(SUCCESS), row.figures.get(DROP)
     if success is None or drop is None or not row.poisoned:
         return None
     shows: Literal["trigger", "labels", "unknown"] = "unknown"

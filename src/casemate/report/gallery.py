@@ -57,6 +57,11 @@ class Example:
     thinned: tuple[int, int] | None = None
 
     @property
+    def already(self) -> bool:
+        """Whether the attacker has it without the attack: the clean input is read as the target."""
+        return self.outcome == "fooled" and self.goal is not None and self.clean_label == self.goal
+
+    @property
     def is_picture(self) -> bool:
         """Whether the input can be shown as a picture."""
         return pictures.is_picture(self.arrays[0].shape)

@@ -23,7 +23,7 @@ from casemate.report.curves import charts
 from casemate.report.defense_table import defense_tables
 from casemate.report.facts import NORMS, State, facts_of, varying
 from casemate.report.fewest import fewest
-from casemate.report.findings import full_findings
+from casemate.report.findings import full_findings, grouped
 from casemate.report.frontier import frontiers
 from casemate.report.limits import LADDER, MAX_BYTES, next_rung
 from casemate.report.matrix import matrix, untested
@@ -34,8 +34,9 @@ from casemate.report.poison_curves import poison_charts
 from casemate.report.poisonings import FLOORS, poisonings
 from casemate.report.scatter import MOST_MARKS, scatter
 from casemate.report.scenarios import scenarios
+from casemate.report.standing import defenses
 from casemate.report.strongest import strongest
-from casemate.report.text import cut, tail, visible
+from casemate.report.text import cut, tail, visible, whole
 from casemate.report.threat_models import identifiers
 from casemate.report.transfer import transfers
 from casemate.report.writing import write_text
@@ -52,6 +53,8 @@ __all__ = ["asset", "page", "write"]
 
 _T = TypeVar("_T")
 _HEAT_LEVELS = 10
+_MOST_ROWS = 40
+"""Rows of a table that stands in full on the page; one of more scrolls in a frame."""
 
 
 def write(record: CampaignRecord, path: str | PathLike[str]) -> Path:
@@ -90,12 +93,13 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
     summed = summary.summary(record, facts, rows)
     raised = checks.flagged(facts)
     by_trial = charts(facts)
-    findings = full_findings(record, facts, by_trial)
+    findings = full_findings(grouped(record, facts), by_trial)
     rows_of_training = poisonings(facts)
     return {
         "record": record,
         "facts": facts,
         "extra": varying(facts),
+        "defenses": defenses(facts),
         "summary": summed,
         "exit_meaning": summary.exit_meaning(record),
         "paste": summary.paste(record, summed, facts, rows),
@@ -167,9 +171,11 @@ def _environment() -> Environment:
         drawn=drawn,
         noted=noted,
         most_marks=MOST_MARKS,
+        most_rows=_MOST_ROWS,
     )
     environment.filters.update(
         cut=cut,
+        whole=whole,
         tail=tail,
         percent=formats.percent,
         number=formats.number,

@@ -17,6 +17,7 @@ import numpy as np
 from casemate.report import provenance, summary
 from casemate.report.comparisons import comparisons
 from casemate.report.facts import facts_of
+from casemate.report.findings import grouped
 from casemate.report.matrix import matrix, untested
 from casemate.report.monitoring import BEYOND, USES, monitoring
 from casemate.report.poisonings import poisonings
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from casemate.campaign.record import CampaignRecord
     from casemate.report.comparisons import Comparison
     from casemate.report.facts import Facts
+    from casemate.report.findings import Grouped
     from casemate.report.matrix import Row
     from casemate.report.poisonings import Poisoning
 
@@ -76,12 +78,14 @@ def document(record: CampaignRecord) -> dict[str, Any]:
             "smallest_trial": summed.smallest.number if summed.smallest else None,
             "control_trial": summed.control.number if summed.control else None,
             "states": {s.value: n for s, n in summed.states.items()},
+            "collapsed_victims": summed.collapsed,
             "threats_tested": summed.tested,
             "threats": summed.threats,
             "trials_with_failure_flag": summed.unhealthy,
         },
         "doubts": record.doubts,
         "findings": [{"rank": i, **asdict(f)} for i, f in enumerate(record.findings, 1)],
+        "findings_over_seeds": [_grouped(i, g) for i, g in enumerate(grouped(record, facts), 1)],
         "strongest": [e.facts.number for e in strongest(facts, {})] if not record.findings else [],
         "matrix": [_row(row) for row in rows],
         "not_tested": {stage.value: list(titles) for stage, titles in untested(rows).items()},
@@ -97,6 +101,18 @@ def document(record: CampaignRecord) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _plain(found)
     return plain
+
+
+def _grouped(rank: int, found: Grouped) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "title": found.finding.title,
+        "rule": found.finding.rule,
+        "worst_trial": found.facts.number,
+        "trials": [f.number for f in found.trials],
+        "broken": found.broken,
+        "seeds": found.seeds,
+    }
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from casemate.evidence import MEASURES
-from casemate.report.poisonings import over_seeds, within_shares
+from casemate.report.poisonings import over_seeds
+from casemate.report.possible import within_shares
 from casemate.stats import false_discovery, mean, newcombe, student
 
 if TYPE_CHECKING:
@@ -125,7 +126,10 @@ def monitoring(rows: Sequence[Poisoning]) -> Monitoring | None:
         Watched(
             row=row,
             cells={
-                use: tuple(_over_seeds(row, words.format(name)) for name in MONITORS)
+                use: tuple(
+                    over_seeds([f.measurement(words.format(name)) for f in row.trials])
+                    for name in MONITORS
+                )
                 for use, words in USES.items()
             },
             excess={use: tuple(map(excess, cells)) for use, cells in by_use.items()},
@@ -135,11 +139,6 @@ def monitoring(rows: Sequence[Poisoning]) -> Monitoring | None:
     if not any(cell for w in watched for cells in w.cells.values() for cell in cells):
         return None
     return Monitoring(monitors=MONITORS, uses=tuple(USES), folded=_FOLDED, rows=watched)
-
-
-def _over_seeds(row: Poisoning, name: str) -> Measurement | None:
-    found = over_seeds([f.measurement(name) for f in row.trials])
-    return None if found is None else within_shares(found)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,8 +177,7 @@ def _compared(row: Poisoning, name: str, control: str) -> _Compared | None:
     least = min(low, math.fsum(e[0] for e in ends) / len(ends))
     most = max(high, math.fsum(e[1] for e in ends) / len(ends))
     return _Compared(
-        # Student's t may reach beyond what a difference of shares can be
-        difference=replace(difference, low=max(-1.0, least), high=min(1.0, most)),
+        difference=within_shares(replace(difference, low=least, high=most)),
         p=max(student(found), _of_windows(known)),
         judged=True,
     )

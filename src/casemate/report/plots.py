@@ -34,6 +34,8 @@ _MARKERS = "osD^vP"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1)), "-")
 _LABEL_STEP = 0.077
 """From one label to the next, as a part of the axis."""
+_TWO_LINES = 2.1
+"""How much more room a label with a second line takes."""
 _MOST_TICKS = 6
 _DECADES = 30
 """From this ratio of the largest to the smallest budget on, x is logarithmic."""
@@ -130,7 +132,8 @@ def _curve(axes: Any, series: Series, i: int) -> None:
 
 def _labels(axes: Any, series: Sequence[Series], floor: float) -> None:
     """Write each curve's name at its end, moved apart where the ends are close."""
-    step = _LABEL_STEP * (1 - floor)
+    two_lines = any(s.brief for s in series)
+    step = _LABEL_STEP * (1 - floor) * (_TWO_LINES if two_lines else 1)
     order = sorted(range(len(series)), key=lambda i: series[i].points[-1].value)
     heights: list[float] = []
     for i in order:
@@ -142,8 +145,9 @@ def _labels(axes: Any, series: Sequence[Series], floor: float) -> None:
         heights[rank] = min(heights[rank], above) if overflow else heights[rank]
     for i, height in zip(order, heights, strict=True):
         color = CONTROL if series[i].control else SERIES[i % len(SERIES)]
+        lines = (series[i].name or series[i].label, series[i].brief)
         axes.annotate(
-            short(series[i].brief or series[i].label),
+            "\n".join(short(line) for line in lines if line),
             (1.0, height),
             xycoords=("axes fraction", "data"),
             xytext=(10, 0),

@@ -11,20 +11,22 @@ from casemate.report import formats
 from casemate.report.curves import Chart, Point, Series
 from casemate.report.facts import SUCCESS, parameters_in_words, share_key, varying
 from casemate.report.plots import MOST_SERIES
-from casemate.report.poisonings import ACCURACY, CONFIDENCE, SEED, TOP_5
+from casemate.report.poisonings import ACCURACY, CONFIDENCE, NULL, SEED, TOP_5, over_seeds
 from casemate.report.standing import NOTHING, column, standing
 from casemate.report.strength import intensity, share
+from casemate.report.text import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from casemate.report.facts import Facts
     from casemate.report.poisonings import Poisoning
+    from casemate.stats import Measurement
 
 __all__ = ["poison_charts"]
 
 _MEASURES = (SUCCESS, ACCURACY, TOP_5, CONFIDENCE)
-_LONGEST = 90  # characters of a title that tell systems apart
+_OF_THE_REFERENCE = {SUCCESS: NULL, ACCURACY: "accuracy without the attack"}
 Over = Literal["share", "intensity"]
 
 
@@ -34,21 +36,26 @@ def poison_charts(rows: Sequence[Poisoning]) -> tuple[Chart, ...]:
     Of success, clean accuracy, top-5 accuracy (of more than five classes) and confidence in the
     true class, as far as they were measured.
     A chart holds attacks on the same model with the same defense; a series is one attack in which
-    nothing varies but what x is. An attack with one value of x makes no curve.
+    nothing varies but what x is. An attack with one value of x makes no curve. Where it was
+    measured, a curve begins at 0 with what is so without an attack.
     """
     systems: dict[str, list[Poisoning]] = defaultdict(list)
+    nobody: dict[str, Poisoning] = {}
     for row in rows:
-        if row.poisoned is not None:
-            systems[share_key(row.first, *SEED, "training.attack")].append(row)
+        key = share_key(row.first, *SEED, "training.attack")
+        if row.null:
+            nobody[key] = row
+        elif row.poisoned is not None:
+            systems[key].append(row)
     overs: tuple[Over, ...] = ("share", "intensity")
     firsts = [members[0].first for members in systems.values()]
     words = _systems(firsts)
     return tuple(
         replace(chart, system=words[members[0].first.number])
-        for members in systems.values()
+        for key, members in systems.items()
         for over in overs
         for measure in _MEASURES
-        for chart in _charts(members, measure, over)
+        for chart in _charts(members, measure, over, nobody.get(key))
     )
 
 
@@ -63,27 +70,30 @@ def _systems(firsts: Sequence[Facts]) -> dict[int, str]:
     found = {}
     for number, other in others.items():
         words = ", ".join(w for w in ("" if alike else stands[number], other) if w)
-        found[number] = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
+        found[number] = whole(words)
     return found
 
 
-def _charts(rows: Sequence[Poisoning], measure: str, over: Over) -> list[Chart]:
+def _charts(
+    rows: Sequence[Poisoning], measure: str, over: Over, nobody: Poisoning | None
+) -> list[Chart]:
     runs: dict[str, list[Poisoning]] = defaultdict(list)
     for row in rows:
         # the success of who wants any error is the accuracy once more
         if _x(row, over) is not None and (measure != SUCCESS or row.first.targeted):
             runs[json.dumps(_fixed(row, over), sort_keys=True, default=str)].append(row)
     firsts = [run[0] for run in runs.values()]
-    curves = [(run[0], _points(run, measure, over)) for run in runs.values()]
+    curves = [(run, _points(run, measure, over)) for run in runs.values()]
     series = [
         Series(
             label=_label(first, firsts, over),
+            name=first.first.attack,
             brief=_brief(first, firsts, over),
             kind="budget",
             control=False,
-            points=points,
+            points=(*_origin(runs_of, measure, nobody), *points),
         )
-        for first, points in curves
+        for first, (runs_of, points) in zip(firsts, curves, strict=True)
         if len({p.x for p in points}) > 1
     ]
     return [
@@ -105,20 +115,43 @@ def _x(row: Poisoning, over: Over) -> float | None:
 
 def _points(run: Sequence[Poisoning], measure: str, over: Over) -> tuple[Point, ...]:
     points = [
-        Point(
-            x=x,
-            value=m.value,
-            low=m.value if m.low is None else max(0.0, m.low),
-            high=m.value if m.high is None else min(1.0, m.high),
-            n=m.n,
-            trial=row.first.number,
-        )
+        point
         for row in run
         if (x := _x(row, over)) is not None
-        and (m := row.figures.get(measure)) is not None
-        and m.value is not None
+        and (point := _point(x, row.figures.get(measure), row)) is not None
     ]
     return tuple(sorted(points, key=lambda p: p.x))
+
+
+def _origin(run: Sequence[Poisoning], measure: str, nobody: Poisoning | None) -> tuple[Point, ...]:
+    """Return the point at 0: nobody attacks, and the same defense stands.
+
+    Of success it is what the same trigger does to the model that saw no poison, of accuracy else
+    that model's own; it has no defense at training, so that it is no point where there is one.
+    """
+    if nobody is not None and measure in nobody.figures and measure != SUCCESS:
+        found = _point(0.0, nobody.figures[measure], nobody)
+        return () if found is None else (found,)
+    name = _OF_THE_REFERENCE.get(measure)
+    if name is None or run[0].first.training_defense is not None:
+        return ()
+    # the rows of a run share their references; that with the most seeds knows it best
+    row = max(run, key=lambda r: r.seeds)
+    found = _point(0.0, over_seeds([f.measurement(name) for f in row.trials]), row)
+    return () if found is None else (found,)
+
+
+def _point(x: float, found: Measurement | None, row: Poisoning) -> Point | None:
+    if found is None or found.value is None:
+        return None
+    return Point(
+        x=x,
+        value=found.value,
+        low=found.value if found.low is None else found.low,
+        high=found.value if found.high is None else found.high,
+        n=row.seeds,
+        trial=row.first.number,
+    )
 
 
 def _label(row: Poisoning, others: Sequence[Poisoning], over: Over) -> str:
@@ -128,7 +161,7 @@ def _label(row: Poisoning, others: Sequence[Poisoning], over: Over) -> str:
 
 
 def _brief(row: Poisoning, others: Sequence[Poisoning], over: Over) -> str:
-    """Return only what sets the attack apart; without the names of parameters where several do."""
+    """Return what sets the attack apart from its namesakes; of several parameters the values."""
     found = {k: v for k, v in _differing(row, others, over).items() if v is not None}
     if len(found) == 1:
         return parameters_in_words(found)

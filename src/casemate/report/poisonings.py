@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from casemate.evidence import ONCE_A_TRIAL
 from casemate.report.facts import SUCCESS, share_key
+from casemate.report.possible import ADDED, within_shares
 from casemate.stats import Measurement, difference, mean, rate
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ __all__ = [
 
 NULL = "attack success rate without the attack"
 ALREADY = "target answered without the trigger"
-ADDED = "success that the poison adds"
-"""Success minus what a model that saw no poison gives the attacker, seed by seed."""
 ACCURACY = "clean accuracy"
 TOP_5, CONFIDENCE = "clean top-5 accuracy", "confidence in true class, clean"
 DROP, WORST_DROP = "clean accuracy drop", "worst class accuracy drop"
@@ -61,7 +60,6 @@ _DEFENSE = (
     "monitor detection without the attack",
     "monitor area under the curve without the attack",
 )
-_SHARES, _DROPS = ("1", "probability"), (DROP, WORST_DROP, *FLOORS.values())
 SEED = ("seed", "model_digest", "samples")
 """Settings in which the trials of one row may differ."""
 
@@ -73,9 +71,9 @@ class Poisoning:
     Attributes:
         first: Any of them.
         trials: All of them.
-        figures: By name, over the seeds: their mean with Student's t interval; what a trial
-            answers with yes or no as a share of the seeds with Wilson's; of a single trial its own
-            figure.
+        figures: By name, over the seeds: their mean with Student's t interval, cut to what is
+            possible; what a trial answers with yes or no as a share of the seeds with Wilson's; of
+            a single trial its own figure.
         poisoned: Samples that the attacker touched, or None; where seeds differ the most.
         least: The fewest that it touched with any seed, or None.
         relabeled: How many got another label, with the seed of `poisoned`, or None.
@@ -94,9 +92,9 @@ class Poisoning:
         return sum(f.trial.evidence is not None for f in self.trials)
 
     @property
-    def shares(self) -> dict[str, Measurement]:
-        """The figures with the intervals of shares cut to [0, 1]."""
-        return {name: within_shares(found) for name, found in self.figures.items()}
+    def collapsed(self) -> int:
+        """With how many seeds the victim answers the target without the trigger as well."""
+        return sum(bool(f.collapse) for f in self.trials)
 
     @property
     def null(self) -> bool:
@@ -136,16 +134,25 @@ def _poisoning(group: Sequence[Facts]) -> Poisoning:
 
 
 def _added(f: Facts) -> Measurement | None:
-    """Return what the poison of one trial adds; without a trigger all of the success is its own."""
-    success, null = f.measurement(SUCCESS), f.measurement(NULL)
+    """Return what the poison of one trial adds to what the attacker has anyway.
+
+    That is what the same trigger does to a model that saw no poison, or, where it is more, how
+    often the victim gives the answer without the trigger: a model that gives it to everything has
+    no backdoor. Without a trigger all success beyond the clean model's is the poison's own.
+    """
+    success, null, already = (f.measurement(name) for name in (SUCCESS, NULL, ALREADY))
     if success is None or success.value is None:
         return None
-    if null is None or null.value is None:
+    anyway = [m.value or 0.0 if m is not None else -1.0 for m in (null, already)]
+    if max(anyway) < 0:
         return replace(success, name=ADDED)
     assert f.trial.evidence is not None  # noqa: S101 - it has measurements
     samples = f.trial.evidence.samples
-    with_it, without = (samples[name] for name in ("success", "reference_success"))
-    counts = (int((with_it & ~without).sum()), int((without & ~with_it).sum()), success.n)
+    without = samples["reference_success"]
+    if anyway[1] > anyway[0]:
+        without = samples["eligible"] & (samples["clean_label"] == samples["goal"])
+    hit = samples["success"]
+    counts = (int((hit & ~without).sum()), int((without & ~hit).sum()), success.n)
     return difference(ADDED, *counts)
 
 
@@ -154,35 +161,23 @@ def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
 
     Student's t interval of the seeds' values says how trainings differ. All of them are judged on
     the same samples, and what these leave open no further seed would settle: the interval reaches
-    at least as far as those of the seeds do on average. Yes and no are counted.
+    at least as far as those of the seeds do on average, and keeps to what is possible. Yes and no
+    are counted.
     """
     measured = [m for m in found if m is not None and m.value is not None]
     if len(measured) <= 1:
-        return measured[0] if measured else None
+        return within_shares(measured[0]) if measured else None
     first, values = measured[0], [m.value for m in measured if m.value is not None]
     if first.name in ONCE_A_TRIAL:
         return rate(first.name, sum(map(round, values)), len(values))
     found_over = mean(first.name, values, first.unit)
     own = [(m.low, m.high) for m in measured if m.low is not None and m.high is not None]
     if len(own) < len(measured) or found_over.low is None or found_over.high is None:
-        return found_over
-    return replace(
-        found_over,
-        low=min(found_over.low, math.fsum(low for low, _ in own) / len(own)),
-        high=max(found_over.high, math.fsum(high for _, high in own) / len(own)),
+        return within_shares(found_over)
+    return within_shares(
+        replace(
+            found_over,
+            low=min(found_over.low, math.fsum(low for low, _ in own) / len(own)),
+            high=max(found_over.high, math.fsum(high for _, high in own) / len(own)),
+        )
     )
-
-
-def within_shares(found: Measurement) -> Measurement:
-    """Return a share with its interval cut to [0, 1], where Student's t may reach beyond.
-
-    A drop and what poison adds are differences of shares, in [-1, 1]; similarity is at most 1.
-    """
-    least = 0.0
-    if found.name in (*_DROPS, ADDED, SSIM):
-        least = -1.0
-    elif found.unit not in _SHARES:
-        return found
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(least, found.low), high=min(1.0, found.high))

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from casemate.report.facts import Facts
 
-__all__ = ["NOTHING", "STANDING", "Standing", "column", "names", "standing"]
+__all__ = ["NOTHING", "STANDING", "Standing", "column", "defenses", "names", "standing"]
 
 STANDING = ("training.defense", "defense", "attacker", "monitor")
 """Settings that say what stands there, as `share_key` takes them."""
+_DEFENSES = ("training.defense", "defense")
 NOTHING = json.dumps([None] * len(STANDING))
 """Name of the column where nothing stands."""
 
@@ -45,9 +46,38 @@ def standing(firsts: Sequence[Facts]) -> tuple[Standing, ...]:
     """Return what stands there for one trial of each column, in their order."""
     short = [_words(_names(f), _name(f.trial.settings.get("monitor"))) for f in firsts]
     parameters = [leaves({name: _part(f, name) for name in STANDING}) for f in firsts]
+    return tuple(
+        Standing(name=name, words=_words(f.defense, f.monitor))
+        for f, name in zip(firsts, _apart(short, parameters), strict=True)
+    )
+
+
+def defenses(facts: Sequence[Facts]) -> dict[int, str]:
+    """Return by the number of each defended trial its defenses, with what sets them apart.
+
+    That are the parameters in which a defense differs from others of the same name: all of them
+    would fill a cell of a table.
+    """
+    firsts: dict[str, Facts] = {}
+    keys = {f.number: _defenses(f) for f in facts if f.defense is not None}
+    for f in facts:
+        if f.number in keys:
+            firsts.setdefault(keys[f.number], f)
+    parameters = [leaves({name: _part(f, name) for name in _DEFENSES}) for f in firsts.values()]
+    short = _apart([_names(f) for f in firsts.values()], parameters)
+    names = dict(zip(firsts, short, strict=True))
+    return {number: names[key] for number, key in keys.items()}
+
+
+def _defenses(f: Facts) -> str:
+    return json.dumps([_part(f, name) for name in _DEFENSES], sort_keys=True, default=str)
+
+
+def _apart(names: Sequence[str], parameters: Sequence[dict[str, Any]]) -> list[str]:
+    """Return names with those parameters in which their namesakes differ."""
     found = []
-    for f, name, own in zip(firsts, short, parameters, strict=True):
-        namesakes = [p for n, p in zip(short, parameters, strict=True) if n == name]
+    for name, own in zip(names, parameters, strict=True):
+        namesakes = [p for n, p in zip(names, parameters, strict=True) if n == name]
         differing = parameters_in_words(
             {
                 key.rpartition(".")[2]: value
@@ -55,13 +85,8 @@ def standing(firsts: Sequence[Facts]) -> tuple[Standing, ...]:
                 if any(other.get(key) != value for other in namesakes)
             }
         )
-        found.append(
-            Standing(
-                name=f"{name} ({differing})" if differing else name,
-                words=_words(f.defense, f.monitor),
-            )
-        )
-    return tuple(found)
+        found.append(f"{name} ({differing})" if differing else name)
+    return found
 
 
 def names(first: Facts) -> tuple[str, ...]:
@@ -91,5 +116,5 @@ def _name(part: Any) -> str | None:
 def _part(first: Facts, name: str) -> Any:
     settings = first.trial.settings
     if name == "training.defense":
-        return settings["training"].get("defense")
+        return (settings.get("training") or {}).get("defense")
     return settings.get(name)

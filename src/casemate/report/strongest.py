@@ -20,7 +20,8 @@ def strongest(facts: Sequence[Facts], charts: Mapping[int, Chart]) -> tuple[Exhi
     """Return, for each model and goal, the trial with the highest success, in the trials' order.
 
     Controls do not count. An attack without a budget counts only where there is no other: it goes
-    as far as it must, and its rate says nothing without its distance.
+    as far as it must, and its rate says nothing without its distance. The same holds for a victim
+    that collapsed: its rate is no backdoor's.
     """
     best: dict[tuple[object, str], Facts] = {}
     for f in facts:
@@ -32,7 +33,7 @@ def strongest(facts: Sequence[Facts], charts: Mapping[int, Chart]) -> tuple[Exhi
     return tuple(exhibit(f, charts) for f in best.values())
 
 
-def _strength(facts: Facts) -> tuple[bool, float, float]:
+def _strength(facts: Facts) -> tuple[bool, bool, float, float]:
     found = facts.success
     assert found is not None  # noqa: S101 - the caller asked
-    return not facts.unbounded, found.value or 0.0, found.low or 0.0
+    return not facts.unbounded, not facts.collapse, found.value or 0.0, found.low or 0.0

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from casemate.errors import ExitCode
 from casemate.evidence import Severity, Verdict
 from casemate.report import formats
-from casemate.report.facts import NORMS, State
+from casemate.report.facts import NORMS, State, share_key
+from casemate.report.findings import grouped
 from casemate.report.matrix import untested
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Summary:
         state: The state that the verdict is shown in.
         sentence: The verdict in one sentence.
         worst: The attack with the highest success rate, or None if none was measured; no control,
-            and none that goes as far as it must, whose rate says nothing without its distance.
+            none that goes as far as it must, whose rate says nothing without its distance, and no
+            victim that collapsed while there is another.
+        collapsed: Victims that answer the target without the trigger as well.
         smallest: Of the attacks that search the smallest perturbation, the one with the least
             distance, or None.
         control: The control with the highest success rate, or None.
@@ -52,6 +55,7 @@ class Summary:
     state: State
     sentence: str
     worst: Facts | None
+    collapsed: int
     smallest: Facts | None
     control: Facts | None
     states: dict[State, int]
@@ -70,8 +74,9 @@ def summary(record: CampaignRecord, facts: Sequence[Facts], rows: Sequence[Row])
     return Summary(
         headline=headline,
         state=state,
-        sentence=_sentence(record, states),
+        sentence=_sentence(record, states, len(grouped(record, facts))),
         worst=_worst([f for f in facts if not f.threat.control and not f.unbounded]),
+        collapsed=len({share_key(f, "monitor") for f in facts if f.collapse}),
         smallest=_smallest([f for f in facts if not f.threat.control and f.unbounded]),
         control=_worst([f for f in facts if f.threat.control]),
         states=states,
@@ -106,7 +111,7 @@ def paste(
         ("Subject", _subject(record)),
         ("Result", f"{summed.headline} ({exit_code.rstrip('.')}). {summed.sentence}"),
         ("Trials", f"{len(facts):,} in all: {states_in_words(summed.states)}."),
-        ("Worst case", f"{worst}."),
+        ("Worst case", f"{worst}{_not_counted(summed)}."),
     ]
     if summed.smallest is not None:
         lines.append(("Smallest perturbation", f"{_distance_in_words(summed.smallest)}."))
@@ -122,6 +127,17 @@ def paste(
         ("Not tested", f"{', '.join(missing)}." if missing else "nothing of the taxonomy.")
     )
     return tuple(lines)
+
+
+def _not_counted(summed: Summary) -> str:
+    """Return how many victims are no candidates for the worst case."""
+    if not summed.collapsed or summed.worst is None or summed.worst.collapse:
+        return ""
+    one = summed.collapsed == 1
+    return (
+        f"; not counted {'is' if one else 'are'} {formats.plural(summed.collapsed, 'victim')} that "
+        f"{'answers' if one else 'answer'} the target without the trigger as well (see Health)"
+    )
 
 
 def _health(unhealthy: int, facts: Sequence[Facts]) -> str:
@@ -156,6 +172,7 @@ def in_words(facts: Facts) -> str:
         f"{formats.figure(found)} {formats.interval(found)} (95 % interval, n = {found.n:,}) by "
         f"{facts.attack}, {facts.budget}, {facts.scenario}, {facts.against} (trial {facts.number})"
         + (f"; the attack itself failed ({broken}), so this is no bound" if broken else "")
+        + (f"; collapsed victim: {facts.collapse}" if facts.collapse else "")
     )
 
 
@@ -168,8 +185,9 @@ def _worst(facts: Sequence[Facts]) -> Facts | None:
     measured = [(f, m) for f in facts if (m := f.success) is not None]
     if not measured:
         return None
+    sound = [(f, m) for f, m in measured if not f.collapse]
     # of equal rates the one with more samples behind it, which has the higher lower end
-    return max(measured, key=lambda fm: (fm[1].value or 0.0, fm[1].low or 0.0))[0]
+    return max(sound or measured, key=lambda fm: (fm[1].value or 0.0, fm[1].low or 0.0))[0]
 
 
 def _smallest(facts: Sequence[Facts]) -> Facts | None:
@@ -214,8 +232,8 @@ def _subject(record: CampaignRecord) -> str:
     return f"{', '.join(parts)}."
 
 
-def _sentence(record: CampaignRecord, states: dict[State, int]) -> str:
-    findings = formats.plural(len(record.findings), "finding")
+def _sentence(record: CampaignRecord, states: dict[State, int], count: int) -> str:
+    findings = formats.plural(count, "finding")
     broken = formats.plural(len({f.trial for f in record.findings}), "trial")
     doubt = "".join(f" {d[:1].upper()}{d[1:]}." for d in record.doubts)
     incomplete = sum(states.get(s, 0) for s in (State.FAILED, State.NOT_RUN))

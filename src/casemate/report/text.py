@@ -11,10 +11,12 @@ import re
 import unicodedata
 from functools import lru_cache
 
-__all__ = ["LONGEST", "cut", "tail", "visible"]
+__all__ = ["LONGEST", "SENTENCE", "cut", "tail", "visible", "whole"]
 
 LONGEST = 80
 """Characters of a name that are shown before its middle is left out."""
+SENTENCE = 600
+"""The same of a sentence or of parameters in words: what Casemate writes is never that long."""
 
 _KEPT = frozenset("\n\t\u00a0\u202f")
 _UNUSUAL = re.compile(r"[^\n\t -~]")
@@ -45,6 +47,11 @@ def cut(text: object, longest: int = LONGEST) -> str:
         return whole
     head = longest * 2 // 3
     return f"{whole[:head]} … {whole[-(longest - head) :]} ({len(whole):,} characters)"
+
+
+def whole(text: object) -> str:
+    """Return a sentence as it is; only what untrusted text made endless loses its middle."""
+    return cut(text, SENTENCE)
 
 
 def tail(text: str, longest: int) -> str:

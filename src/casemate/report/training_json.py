@@ -33,6 +33,7 @@ def of_training(rows: Sequence[Poisoning]) -> dict[str, Any]:
                 "system": f.system,
                 "settings": [_setting(s) for s in f.settings],
                 "left_out": [_trials(row) for row in f.missing],
+                "collapsed": [_trials(row) for row in f.collapsed],
                 "without_a_goal": [_trials(row) for row in f.untargeted],
             }
             for f in frontiers(rows)
@@ -60,19 +61,20 @@ def _trials(row: Poisoning) -> list[int]:
 
 
 def _figures(row: Poisoning) -> dict[str, Any]:
-    shares = row.shares
+    figures = row.figures
     return {
         "trials": _trials(row),
         "poisoned": row.poisoned,
         "poisoned_least": row.least,
-        "success": shares.get(SUCCESS),
-        "added": shares.get(ADDED),
-        "drop": shares.get(DROP),
+        "success": figures.get(SUCCESS),
+        "added": figures.get(ADDED),
+        "drop": figures.get(DROP),
+        "collapsed": row.collapsed,
     }
 
 
 def _sensitivity(row: Poisoning) -> dict[str, Any]:
-    shares, first = row.shares, row.first
+    figures, first = row.figures, row.first
     return {
         **_figures(row),
         "attack": first.attack,
@@ -81,9 +83,9 @@ def _sensitivity(row: Poisoning) -> dict[str, Any]:
         "monitor": first.monitor,
         "percent": share(row),
         "intensity": intensity(row),
-        "accuracy": shares.get(ACCURACY),
-        "top_5_accuracy": shares.get(TOP_5),
-        "confidence": shares.get(CONFIDENCE),
+        "accuracy": figures.get(ACCURACY),
+        "top_5_accuracy": figures.get(TOP_5),
+        "confidence": figures.get(CONFIDENCE),
         "by_class": [
             {"label": label, "class": first.class_name(label), "accuracy": accuracy}
             for label, accuracy in enumerate(by_class(row))

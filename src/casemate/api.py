@@ -144,9 +144,9 @@ def attack(
     """
     chosen_attacks = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
     _check_attack_call(model, data, chosen_attacks)
-    chosen = data if source is None else of_class(data, source)
+    chosen = data if source is None else of_class(data, source, "source")
     chosen = stratified_sample(chosen, samples, seed)
-    target_label = None if goal is None else data.class_index(goal)
+    target_label = None if goal is None else data.class_index(goal, "goal")
     if attacker not in [a.value for a in Attacker]:
         raise UsageError(
             f'attacker is "{attacker}", but must be one of {", ".join(a.value for a in Attacker)}'

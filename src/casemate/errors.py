@@ -18,6 +18,7 @@ __all__ = [
     "BudgetExceededError",
     "CasemateError",
     "ExitCode",
+    "ParameterError",
     "StoreError",
     "UsageError",
     "did_you_mean",
@@ -47,6 +48,26 @@ class UsageError(CasemateError, ValueError):
     """The user can mend this: the message names the file, key, value and remedy."""
 
     exit_code = ExitCode.USAGE
+
+
+class ParameterError(UsageError):
+    """A parameter cannot have the value that it has.
+
+    A campaign shows the reason behind the key's place in its file; Python shows key and reason.
+
+    Args:
+        key: Leads to the parameter: "size", "amount.percent", "classes[1]"; what holds it, such as
+            "recipe", may come before.
+        reason: The rest of the sentence: what is wrong with the value, and the remedy.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key = key
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.reason}"
 
 
 class StoreError(CasemateError):

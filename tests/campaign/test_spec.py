@@ -34,7 +34,7 @@ def test_a_sound_specification_has_no_problems(problems_of):
         ("architecture: lenet", "arch: lenet", "give one of architecture, factory"),
         ("lenet}", "lenet, onnx: m.onnx}", "names architecture and onnx"),
         ("lenet}", "lenet, recipe: {epoch: 3}}", 'recipe.epoch: there is no key "epoch"'),
-        ("lenet}", "lenet, recipe: {epochs: 0}}", "model.recipe: recipe.epochs"),
+        ("lenet}", "lenet, recipe: {epochs: 0}}", "model.recipe.epochs: must be a whole number"),
         ("lenet}", "lenet, recipe: {epochs: 2.5}}", "epochs: 2.5 must be a whole number"),
         ("architecture: lenet", "factory: m:f, weigths: w", 'Did you mean "weights"'),
         ("architecture: lenet", "factory: m:f, accuracy: 2", "model.accuracy: 2"),

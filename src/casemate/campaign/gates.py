@@ -99,7 +99,7 @@ class Gates:
         if name not in self._samples:
             samples = self.data(trial.data, "test")
             if trial.goal.from_ is not None:
-                samples = of_class(samples, trial.goal.from_)
+                samples = of_class(samples, trial.goal.from_, "from")
             if options.samples is not None:
                 samples = stratified_sample(samples, options.samples, options.seed)
             self._samples[name] = samples
@@ -113,8 +113,8 @@ class Gates:
         """
         test = self.data(trial.data, "test")
         goal: Goal = trial.goal
-        start = None if goal.from_ is None else test.class_index(goal.from_)
-        return start, None if goal.to is None else test.class_index(goal.to)
+        start = None if goal.from_ is None else test.class_index(goal.from_, "from")
+        return start, None if goal.to is None else test.class_index(goal.to, "to")
 
     def borrowed(self) -> dict[str, Any]:
         """Return where that comes from which the last trial found in the store.

@@ -46,7 +46,8 @@ class Trial:
         goal: What the attacker wants.
         defense: In front of the model, or None.
         options: Everything else.
-        places: Where the sections stand in the specification, for messages.
+        places: Where the sections stand in the specification, and their parts that do not stand
+            right below them, for messages.
         monitor: Of single inputs to the model, or None.
     """
 
@@ -61,6 +62,14 @@ class Trial:
     options: Options
     places: dict[str, KeyPath]
     monitor: Plugin | None = None
+
+    def place(self, section: str, below: KeyPath = ()) -> KeyPath:
+        """Return where a section stands in the specification, or a part of it."""
+        for n in range(len(below), -1, -1):
+            name = ".".join((section, *map(str, below[:n])))
+            if name in self.places:
+                return self.places[name] + below[n:]
+        return self.path
 
     @property
     def lead(self) -> Plugin | None:
@@ -182,6 +191,9 @@ def _trial(chosen: dict[str, Variant], path: KeyPath, number: int) -> Trial:
     if options.samples is None and attack is not None:
         options = replace(options, samples=_SAMPLES)
     places = {key: variant.path for key, variant in chosen.items()}
+    for key, variant in chosen.items():
+        for below, where in variant.inner.items():
+            places[".".join((key, *map(str, below)))] = where
     if "training" in chosen:
         gate = chosen["training"]
         places |= {f"training.{key}": gate.place((key,)) for key in TRAINING_KEYS}

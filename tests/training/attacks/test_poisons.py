@@ -56,8 +56,8 @@ def test_every_allowed_sample_is_as_likely():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (Amount, "either count or percent"),
-        (lambda: Amount(count=1, percent=1.0), "either count or percent"),
+        (Amount, "neither count nor percent"),
+        (lambda: Amount(count=1, percent=1.0), r"both count \(1\) and percent \(1\)"),
         (lambda: Amount(count=0), r"count must be .*, got 0"),
         (lambda: Amount(percent=0.0), r"percent must be .*, got 0"),
         (lambda: Amount(percent=101.0), r"percent must be .*, got 101"),
@@ -67,6 +67,7 @@ def test_every_allowed_sample_is_as_likely():
         (lambda: InputNoise(intensity=0.0), r"intensity must be .*, got 0"),
         (lambda: InputNoise(kind="salt-and-pepper", intensity=1.5), "above 0 and at most 1"),
         (lambda: Amount(count=1.5), r"count must be a whole number .*, got 1.5"),
+        (lambda: Amount(percent=150.0), "at most 100, got 150$"),
         (lambda: Amount(percent="10"), r"percent must be a number .*, got '10'"),
         (lambda: LabelFlips(kind="pear"), r'kind cannot be "pear". Did you mean "pair"'),
         (lambda: InputNoise(kind="poisson"), 'kind cannot be "poisson"'),
@@ -122,7 +123,7 @@ def test_class_flips_touch_one_class():
     aim = poisoned.aim
     assert (aim.target, aim.source, aim.inputs) == (0, 3, None)
     assert LabelFlips().poison(MANY, RNG).aim is None
-    with pytest.raises(UsageError, match="both class 3"):
+    with pytest.raises(UsageError, match='is the class "class 3", and so is source'):
         LabelFlips(kind="class", source=3, target="class 3").poison(MANY, RNG)
 
 

@@ -69,7 +69,9 @@ class InputNoise:
         """Return (n,) bool, samples of the chosen classes."""
         if self.classes is None:
             return torch.ones(len(dataset), dtype=torch.bool)
-        wanted = torch.tensor([dataset.class_index(c) for c in self.classes])
+        wanted = torch.tensor(
+            [dataset.class_index(c, f"classes[{i}]") for i, c in enumerate(self.classes)]
+        )
         return torch.isin(dataset.targets, wanted)
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import flag, number, whole
 from casemate.threats import Stage
 from casemate.training.defenses.copies import exact_copies, near_votes, thumbnails
@@ -72,7 +72,7 @@ class NearDuplicates:
         if self.tolerance != 0:
             number("near-duplicates.tolerance", self.tolerance, low=0.005, high=1)
         if whole("near-duplicates.side", self.side, low=2, high=64) % 2:
-            raise UsageError(f"near-duplicates.side must be even, got {self.side}")
+            raise ParameterError("near-duplicates.side", f"must be even, got {self.side}")
         flag("near-duplicates.spare_quarter", self.spare_quarter)
         flag("near-duplicates.groups", self.groups)
         if self.crowd is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from casemate.data.dataset import digest_arrays
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.identity import key
 from casemate.models.hyperparameters import whole
 from casemate.random import stream
@@ -130,9 +130,10 @@ class PartitionAggregation:
         divided = parts(dataset, self.partitions)
         smallest = min(len(p) for p in divided)
         if smallest < _FEWEST:
-            raise UsageError(
-                f"partitions is {self.partitions}, which leaves a part of {dataset.name} with "
-                f"{smallest} samples, but training needs {_FEWEST}; use fewer partitions"
+            raise ParameterError(
+                "partitions",
+                f"is {self.partitions}, which leaves a part of {dataset.name} with "
+                f"{smallest} samples, but training needs {_FEWEST}; use fewer partitions",
             )
         return divided
 

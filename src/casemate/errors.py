@@ -22,6 +22,7 @@ __all__ = [
     "StoreError",
     "UsageError",
     "did_you_mean",
+    "nearest",
 ]
 
 
@@ -87,8 +88,14 @@ class BudgetExceededError(CasemateError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ' Did you mean "…"?' for the nearest known word, or the list of what is known."""
     names = sorted(known)
-    folded = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
-    if near:
-        return f' Did you mean "{folded[near[0]]}"?'
+    near = nearest(word, names)
+    if near is not None:
+        return f' Did you mean "{near}"?'
     return f" Known: {', '.join(names)}." if names else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that another one was probably meant to be, or None."""
+    folded = {name.casefold(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else None

@@ -173,9 +173,9 @@ def test_mistakes_in_the_frame_do_not_hide_those_in_the_trials(problems_of):
         "line 6, trials[2].attack: is missing",
         "line 7, policy[0].at_most: ",
         'Did you mean "digits"',
-        "name: is missing; add it",
     ):
         assert words in found, words
+    assert "is missing; add it" not in found  # it is there, as nmae
 
 
 def test_wrong_defaults_do_not_make_the_trials_look_wrong(problems_of):
@@ -187,3 +187,24 @@ def test_wrong_defaults_do_not_make_the_trials_look_wrong(problems_of):
         found
         == "c.yaml, line 5, defaults: 5 must be a mapping, with a key and a value on each line"
     )
+
+
+def test_a_key_that_is_misspelt_is_not_said_to_be_missing_as_well(problems_of):
+    head = HEAD.replace("attack: {name: fgsm}\n", "")
+    assert problems_of(f"{head}trainig: {{attack: {{name: badnets}}}}\n") == (
+        'c.yaml, line 6, trials[0].trainig: there is no key "trainig" in a trial. Did you mean '
+        '"training"?'
+    )
+    for slip in (
+        "atack: {name: fgsm}",
+        "attack: {name: fgsm}\n    attacker: aware\n    defence: 1",
+    ):
+        assert len(problems_of(f"{head}{slip}\n").splitlines()) == 1
+
+
+def test_what_is_wrong_below_a_misspelt_key_does_not_wait_for_it(problems_of):
+    text = HEAD.replace("lenet}", "lenet, recipe: {epoch: 3}}").replace("fgsm}", "fgms}")
+    found = problems_of(f"{text}    mointor: {{name: strip}}\npolcy: []\n")
+    for key in ("polcy", "model.recipe.epoch", "trials[0].mointor", "trials[0].attack.name"):
+        assert f", {key}: " in found
+    assert len(found.splitlines()) == 4

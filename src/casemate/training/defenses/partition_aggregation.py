@@ -66,6 +66,7 @@ class PartitionAggregation:
     needs_clean: ClassVar[bool] = False
     committee: ClassVar[bool] = True
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = ("certified poisons",)
 
     def __post_init__(self) -> None:
         whole("partitions", self.partitions, low=1, high=_MOST)

@@ -63,6 +63,7 @@ class RobustLoss:
     phase: ClassVar[Phase] = "during"
     needs_clean: ClassVar[bool] = False
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         choice("loss", self.loss, get_args(LossName))

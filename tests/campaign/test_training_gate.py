@@ -270,6 +270,16 @@ def test_what_does_not_fit_is_one_sentence_before_anything_runs(training, senten
             "is 0.05, but low-impact rehearses on a tenth of digits/train, at most 14",
         ),
         (
+            "{clean: [0, 1420]}",
+            "training.clean[1]",
+            "clean is 1420 of the 1438 samples of digits/train, which leaves 18 to train on, fewer",
+        ),
+        (
+            "{defense: {name: knn-disagreement, k: [100, 1438]}}",
+            "training.defense.k[1]",
+            "is 1438, but each of the 1438 samples of digits/train has 1437 neighbors; give at",
+        ),
+        (
             f"{{attack: {PATCH}, clean: [0, 100000]}}",
             "training.clean[1]",
             "clean asks for 100000 samples, but digits/train has 1438; ask for fewer",
@@ -707,3 +717,11 @@ def test_who_wants_one_input_succeeds_there_and_accuracy_is_that_of_all(tmp_path
     assert (evidence.samples["label"][evidence.samples["eligible"]] == 1).all()
     # twenty, and the one that is aimed at if it is not among them
     assert rates["clean accuracy"].n in ((20, 21) if samples else (359,))
+
+
+def test_a_small_split_may_lose_half_of_it_to_clean_samples():
+    whole = 1438
+    head = HEAD.replace("batch_size: 32", "batch_size: 1000")
+    planned(trial(f"training: {{clean: {whole // 2}}}"), head=head)
+    found = wrong(trial(f"training: {{clean: {whole // 2 + 1}}}"), head)
+    assert found.endswith(f"half of the split; hold out at most {whole // 2}")

@@ -98,8 +98,18 @@ class Soundness:
             )
 
     def _check_clean(self, trial: Trial) -> None:
-        if trial.training is not None:
-            self._gates.orders.halves(trial)
+        if trial.training is None or not trial.training.clean:
+            return
+        rest = len(self._gates.orders.halves(trial)[0])
+        train = self._gates.data(trial.data, "train")
+        # a small split has no batch to spare, but may lose its smaller half
+        least = min(trial.model.recipe.batch_size, (len(train) + 1) // 2)
+        if rest < least:
+            raise UsageError(
+                f"clean is {trial.training.clean} of the {len(train)} samples of {train.name}, "
+                f"which leaves {rest} to train on, fewer than a batch of the recipe or half of the "
+                f"split; hold out at most {len(train) - least}"
+            )
 
     def _check_poison(self, trial: Trial) -> None:
         if trial.training is not None:

@@ -72,6 +72,7 @@ def test_every_allowed_sample_is_as_likely():
         (lambda: LabelFlips(kind="pear"), r'kind cannot be "pear". Did you mean "pair"'),
         (lambda: InputNoise(kind="poisson"), 'kind cannot be "poisson"'),
         (lambda: InputNoise(intensity=math.inf), "intensity must be a number"),
+        (lambda: InputNoise(classes=()), "classes is an empty list; name a class, or leave it"),
         (lambda: BadNets(size=2.5), r"size must be .*, got 2.5"),
         (lambda: BadNets(margin=-1), r"margin must be .*, got -1"),
         (lambda: BadNets(corner="middle"), 'corner cannot be "middle"'),
@@ -110,6 +111,21 @@ def test_uniform_flips_reach_every_other_class_alike():
 def test_pair_flips_go_to_the_next_class():
     found = LabelFlips(kind="pair", amount=ALL).poison(MANY, RNG).dataset.targets
     assert torch.equal(found, (MANY.targets + 1) % 5)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "pair"])
+def test_where_there_is_one_class_no_label_can_be_flipped(kind):
+    alone = made((1, 8, 8), classes=1)
+    attack = LabelFlips(kind=kind)
+    for act in (attack.check, lambda data: attack.poison(data, RNG)):
+        with pytest.raises(UsageError, match="needs at least two classes, but made has 1; choose"):
+            act(alone)
+
+
+@pytest.mark.parametrize("classes", [("1", "1"), ("class 1", 1)])
+def test_a_class_that_is_named_twice_is_refused(classes):
+    with pytest.raises(UsageError, match=r'classes\[1\] is "class 1", which is named before; name'):
+        InputNoise(classes=classes).check(MANY)
 
 
 def test_class_flips_touch_one_class():

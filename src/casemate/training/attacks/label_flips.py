@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from casemate.errors import ParameterError
+from casemate.errors import ParameterError, UsageError
 from casemate.models.hyperparameters import choice
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.attacks.amount import Amount
@@ -71,10 +71,16 @@ class LabelFlips:
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""
+        if len(dataset.classes) < 2:  # noqa: PLR2004 - a label and another one
+            raise UsageError(
+                f"label-flips needs at least two classes, but {dataset.name} has "
+                f"{len(dataset.classes)}; choose other data, or an attack that keeps labels"
+            )
         self.amount.shares(dataset, self._allowed(dataset, self._aim(dataset)))
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
         """Return the data set with some labels flipped."""
+        self.check(dataset)
         labels, classes = dataset.targets, len(dataset.classes)
         aim = self._aim(dataset)
         chosen = self.amount.choose(dataset, self._allowed(dataset, aim), rng.child("samples"))

@@ -146,6 +146,17 @@ def test_what_init_writes_is_sound(problems_of, options):
         assert "odd" in text
 
 
+def test_the_poison_that_init_leaves_as_a_comment_is_sound_too(spec_of):
+    lines = specification(factory=None, weights=None, data=None).splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("  # - training:"))
+    for i in range(begin, next(i for i in range(begin, len(lines)) if not lines[i])):
+        lines[i] = lines[i].replace("  # ", "  ", 1)
+    spec = spec_of("\n".join(lines))
+    poisoned = [t for t in spec.trials if t.training is not None]
+    assert len(poisoned) == 2 * 3 * 3
+    assert {t.options.samples for t in poisoned} == {None}
+
+
 def test_the_built_in_studies_are_sound(problems_of):
     from casemate.campaign.document import load_document
     from casemate.cli.session import studies

@@ -152,7 +152,10 @@ def test_defaults_lie_under_the_gate_part_by_part():
             "training.attack.classes: 3 must be a list",
         ),
         ("{attack: {target: 1}}", "training.attack: name is missing; name an attack, one of"),
-        ("{attack: {name: badnets, amount: {count: 100000}}}", "amount: asks for 100000 samples"),
+        (
+            "{attack: {name: badnets, amount: {count: [1, 99999]}}}",
+            "attack.amount.count[1]: asks for 99999 samples",
+        ),
         (
             "{attack: {name: badnets, amount: {count: 5, percent: 1}}}",
             (
@@ -225,7 +228,10 @@ def test_defaults_lie_under_the_gate_part_by_part():
             "{attack: {name: badnets, size: 9}}",
             "training.attack.size: is 9, but a patch of 9 pixels with a margin of 1 does not fit",
         ),
-        ("{attack: {name: low-impact, amount: {count: 9999}}}", "amount: asks for 9999 samples"),
+        (
+            "{attack: {name: low-impact, amount: {count: 9999}}}",
+            "amount.count: asks for 9999 samples",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_before_anything_runs(training, sentence):

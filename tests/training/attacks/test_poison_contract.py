@@ -155,7 +155,7 @@ def test_what_it_says_of_itself(attack):
 @every_attack
 def test_more_than_there_is_is_refused(attack, images):
     greedy = replace(attack, amount=Amount(count=len(images) + 1))
-    with pytest.raises(UsageError, match=r"amount asks for .* samples.*; ask for at most"):
+    with pytest.raises(UsageError, match=r"amount\.count asks for .* samples.*; ask for at most"):
         poisoned_by(greedy, images, stream(1, "test"))
 
 

@@ -102,9 +102,10 @@ class Amount:
             assert self.percent is not None  # noqa: S101 - one of the two is given
             wanted = max(1, round(self.percent / 100 * size))
         if wanted > free:
+            remedy = f"ask for at most {free}" if free else "choose another class or other data"
             raise ParameterError(
-                "amount",
+                "amount.percent" if self.count is None else "amount.count",
                 f"asks for {wanted} samples{where}, but {name} has {free} that this attack may "
-                f"touch; ask for {f'at most {free}' if free else 'samples that there are'}",
+                f"touch; {remedy}",
             )
         return wanted

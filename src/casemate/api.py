@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from casemate.stats import Measurement
     from casemate.target import FrontDefense
 
-__all__ = ["Result", "attack", "load_data", "load_model"]
+__all__ = ["Result", "attack", "attack_name", "load_data", "load_model"]
 
 
 def load_data(source: str, *, split: Split = "test", **parameters: Any) -> Dataset:
@@ -144,9 +144,9 @@ def attack(
     """
     chosen_attacks = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
     _check_attack_call(model, data, chosen_attacks)
-    chosen = data if source is None else of_class(data, source)
+    chosen = data if source is None else of_class(data, source, "source")
     chosen = stratified_sample(chosen, samples, seed)
-    target_label = None if goal is None else data.class_index(goal)
+    target_label = None if goal is None else data.class_index(goal, "goal")
     if attacker not in [a.value for a in Attacker]:
         raise UsageError(
             f'attacker is "{attacker}", but must be one of {", ".join(a.value for a in Attacker)}'
@@ -245,12 +245,10 @@ class Result:
         """
         attack, name = which if isinstance(which, tuple) else (None, which)
         trials = [
-            t
-            for i, t in enumerate(self.trials)
-            if attack is None or attack in (i, t.settings["attack"]["name"])
+            t for i, t in enumerate(self.trials) if attack is None or attack in (i, attack_name(t))
         ]
         if len(trials) != 1:
-            names = [t.settings["attack"]["name"] for t in self.trials]
+            names = [attack_name(t) for t in self.trials]
             known = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
             asked = (
                 "several attacks were run"
@@ -278,9 +276,11 @@ class Result:
         lines = []
         for trial in self.trials:
             assert trial.evidence is not None  # noqa: S101 - attack() records finished trials only
-            lines.append(
-                f"{trial.settings['attack']['name']}: {trial.evidence['attack success rate']}"
-            )
+            name, evidence = attack_name(trial), trial.evidence
+            lines.append(f"{name}: {evidence.measurements[0]}")
+            if trial.settings["attack"] is None:  # what the model became is a figure of its own
+                shown = ("clean accuracy", "accuracy without the attack")
+                lines += [f"  {evidence[m]}" for m in shown if m != evidence.measurements[0].name]
             lines += [f"  {flag.severity.value}: {flag.message}" for flag in trial.evidence.flags]
         return "\n".join(lines)
 
@@ -324,3 +324,10 @@ class Result:
             },
         )
         return write(record, path)
+
+
+def attack_name(trial: TrialRecord) -> str:
+    """Return the name of the attack that a trial is about, at inference or on training."""
+    gate = trial.settings.get("training") or {}
+    attack = trial.settings["attack"] or gate.get("attack")
+    return str(attack["name"]) if attack else "no attack"

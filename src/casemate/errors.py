@@ -18,9 +18,11 @@ __all__ = [
     "BudgetExceededError",
     "CasemateError",
     "ExitCode",
+    "ParameterError",
     "StoreError",
     "UsageError",
     "did_you_mean",
+    "nearest",
 ]
 
 
@@ -49,6 +51,26 @@ class UsageError(CasemateError, ValueError):
     exit_code = ExitCode.USAGE
 
 
+class ParameterError(UsageError):
+    """A parameter cannot have the value that it has.
+
+    A campaign shows the reason behind the key's place in its file; Python shows key and reason.
+
+    Args:
+        key: Leads to the parameter: "size", "amount.percent", "classes[1]"; what holds it, such as
+            "recipe", may come before.
+        reason: The rest of the sentence: what is wrong with the value, and the remedy.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key = key
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.reason}"
+
+
 class StoreError(CasemateError):
     """The store cannot be read or written: busy, full, damaged or of another version."""
 
@@ -66,8 +88,14 @@ class BudgetExceededError(CasemateError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ' Did you mean "…"?' for the nearest known word, or the list of what is known."""
     names = sorted(known)
-    folded = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
-    if near:
-        return f' Did you mean "{folded[near[0]]}"?'
+    near = nearest(word, names)
+    if near is not None:
+        return f' Did you mean "{near}"?'
     return f" Known: {', '.join(names)}." if names else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that another one was probably meant to be, or None."""
+    folded = {name.casefold(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else None

@@ -79,7 +79,7 @@ def test_a_monitor_measures_and_leaves_the_model_as_it_was(tmp_path):
         ),
         (
             f"{{training: {{attack: {BADNETS}, clean: 9}}, monitor: {NONSENSE}}}",
-            r"strip\.false_alarms",
+            r"monitor\.false_alarms",
         ),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_trial_is_named_by_number_or_key(audit):
         ("1/10, 1/4", "1/10, 1.5", "trials[0].attack: epsilon is 1.5"),
         ("from: low", "from: lox", 'Did you mean "low"?'),
         ("from: low", "from: high", "from and to are the same class"),
-        ("to: high", "to: 7", "class 7 is not in 0..1"),
+        ("to: high", "to: 7", "goal.to: is 7, but the classes of"),
         ("data.npz", "none.npz", "none.npz"),
         ("audited:make", "audited:mak", "audited"),
         ("attack.epsilon: 0.1", "attack: lbfgs", "the rule checks nothing"),

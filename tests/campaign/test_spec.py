@@ -34,7 +34,7 @@ def test_a_sound_specification_has_no_problems(problems_of):
         ("architecture: lenet", "arch: lenet", "give one of architecture, factory"),
         ("lenet}", "lenet, onnx: m.onnx}", "names architecture and onnx"),
         ("lenet}", "lenet, recipe: {epoch: 3}}", 'recipe.epoch: there is no key "epoch"'),
-        ("lenet}", "lenet, recipe: {epochs: 0}}", "model.recipe: recipe.epochs"),
+        ("lenet}", "lenet, recipe: {epochs: 0}}", "model.recipe.epochs: must be a whole number"),
         ("lenet}", "lenet, recipe: {epochs: 2.5}}", "epochs: 2.5 must be a whole number"),
         ("architecture: lenet", "factory: m:f, weigths: w", 'Did you mean "weights"'),
         ("architecture: lenet", "factory: m:f, accuracy: 2", "model.accuracy: 2"),
@@ -146,6 +146,17 @@ def test_what_init_writes_is_sound(problems_of, options):
         assert "odd" in text
 
 
+def test_the_poison_that_init_leaves_as_a_comment_is_sound_too(spec_of):
+    lines = specification(factory=None, weights=None, data=None).splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("  # - training:"))
+    for i in range(begin, next(i for i in range(begin, len(lines)) if not lines[i])):
+        lines[i] = lines[i].replace("  # ", "  ", 1)
+    spec = spec_of("\n".join(lines))
+    poisoned = [t for t in spec.trials if t.training is not None]
+    assert len(poisoned) == 2 * 3 * 3
+    assert {t.options.samples for t in poisoned} == {None}
+
+
 def test_the_built_in_studies_are_sound(problems_of):
     from casemate.campaign.document import load_document
     from casemate.cli.session import studies
@@ -173,9 +184,9 @@ def test_mistakes_in_the_frame_do_not_hide_those_in_the_trials(problems_of):
         "line 6, trials[2].attack: is missing",
         "line 7, policy[0].at_most: ",
         'Did you mean "digits"',
-        "name: is missing; add it",
     ):
         assert words in found, words
+    assert "is missing; add it" not in found  # it is there, as nmae
 
 
 def test_wrong_defaults_do_not_make_the_trials_look_wrong(problems_of):
@@ -187,3 +198,24 @@ def test_wrong_defaults_do_not_make_the_trials_look_wrong(problems_of):
         found
         == "c.yaml, line 5, defaults: 5 must be a mapping, with a key and a value on each line"
     )
+
+
+def test_a_key_that_is_misspelt_is_not_said_to_be_missing_as_well(problems_of):
+    head = HEAD.replace("attack: {name: fgsm}\n", "")
+    assert problems_of(f"{head}trainig: {{attack: {{name: badnets}}}}\n") == (
+        'c.yaml, line 6, trials[0].trainig: there is no key "trainig" in a trial. Did you mean '
+        '"training"?'
+    )
+    for slip in (
+        "atack: {name: fgsm}",
+        "attack: {name: fgsm}\n    attacker: aware\n    defence: 1",
+    ):
+        assert len(problems_of(f"{head}{slip}\n").splitlines()) == 1
+
+
+def test_what_is_wrong_below_a_misspelt_key_does_not_wait_for_it(problems_of):
+    text = HEAD.replace("lenet}", "lenet, recipe: {epoch: 3}}").replace("fgsm}", "fgms}")
+    found = problems_of(f"{text}    mointor: {{name: strip}}\npolcy: []\n")
+    for key in ("polcy", "model.recipe.epoch", "trials[0].mointor", "trials[0].attack.name"):
+        assert f", {key}: " in found
+    assert len(found.splitlines()) == 4

@@ -132,11 +132,11 @@ def test_defaults_lie_under_the_gate_part_by_part():
         ),
         (
             "{attack: {name: badnets, amount: {percent: 120}}}",
-            "amount.percent must be a number above 0 and at most 100, got 120",
+            "training.attack.amount.percent: must be a number above 0 and at most 100, got 120",
         ),
         (
             "{attack: {name: badnets, amount: {count: -1}}}",
-            "amount.count must be a whole number from 1 to 2147483647, got -1",
+            "attack.amount.count: must be a whole number from 1 to 2147483647, got -1",
         ),
         (
             "{attack: {name: badnets, amount: 0.1}}",
@@ -152,13 +152,86 @@ def test_defaults_lie_under_the_gate_part_by_part():
             "training.attack.classes: 3 must be a list",
         ),
         ("{attack: {target: 1}}", "training.attack: name is missing; name an attack, one of"),
-        ("{attack: {name: badnets, amount: {count: 100000}}}", "amount asks for 100000 samples"),
-        ("{attack: {name: badnets, target: eleven}}", "there is no class 'eleven'"),
+        (
+            "{attack: {name: badnets, amount: {count: [1, 99999]}}}",
+            "attack.amount.count[1]: asks for 99999 samples",
+        ),
+        (
+            "{attack: {name: badnets, amount: {count: 5, percent: 1}}}",
+            (
+                "training.attack.amount: says both count (5) and percent (1), of which one can "
+                "hold; remove count to poison that share, or percent to poison that many"
+            ),
+        ),
+        (
+            "{attack: {name: badnets, amount: {per_class: true}}}",
+            "training.attack.amount: says neither count nor percent; give one of them",
+        ),
+        (
+            "{attack: {name: badnets, target: eleven}}",
+            (
+                "training.attack.target: is 'eleven', which is no class of digits/train; name one "
+                "of its classes. Known: 0, 1, 2"
+            ),
+        ),
+        (
+            "{attack: {name: badnets, target: [0, 12]}}",
+            (
+                "training.attack.target[1]: is 12, but the classes of digits/train are numbered 0 "
+                "to 9; give one of them, or its name"
+            ),
+        ),
+        (
+            "{attack: {name: label-flips, kind: class, source: 11, target: 1}}",
+            "training.attack.source: is 11, but the classes of",
+        ),
+        (
+            "{attack: {name: label-flips, kind: class, source: 1, target: 1}}",
+            'training.attack.target: is the class "1", and so is source; give two classes',
+        ),
+        (
+            "{attack: {name: label-flips, kind: pair, target: 1}}",
+            'training.attack.target: is for the kind "class", and label-flips of the kind "pair"',
+        ),
+        (
+            "{attack: {name: label-flips, kind: class, target: 1}}",
+            'training.attack.source: is missing, but label-flips of the kind "class" need',
+        ),
+        (
+            "{attack: {name: input-noise, classes: [1, ten]}}",
+            "training.attack.classes[1]: is 'ten', which is no class of digits/train",
+        ),
+        (
+            "{attack: {name: gradient-matching, target: ten}}",
+            "training.attack.target: is 'ten', which is no class of digits/train",
+        ),
+        (
+            "{attack: {name: sig, frequency: [1, 4]}}",
+            "training.attack.frequency[1]: is 4, but images of digits/train are 8 pixels wide",
+        ),
+        (
+            "{attack: {name: badnets, margin: 30}}",
+            (
+                "training.attack.margin: is 30, but a patch of 3 pixels with a margin of 30 does "
+                "not fit into images of 8 x 8; give at most 5"
+            ),
+        ),
+        (
+            "{defense: {name: near-duplicates, side: 7}}",
+            "training.defense.side: must be even, got 7",
+        ),
+        (
+            "{defense: {name: partition-aggregation, partitions: 1000}}",
+            "training.defense.partitions: is 1000, which leaves a part of digits/train",
+        ),
         (
             "{attack: {name: badnets, size: 9}}",
-            "a patch of 9 pixels with a margin of 1 does not fit",
+            "training.attack.size: is 9, but a patch of 9 pixels with a margin of 1 does not fit",
         ),
-        ("{attack: {name: low-impact, amount: {count: 100000}}}", "amount asks for 100000 samples"),
+        (
+            "{attack: {name: low-impact, amount: {count: 9999}}}",
+            "amount.count: asks for 9999 samples",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_before_anything_runs(training, sentence):
@@ -179,13 +252,13 @@ def test_what_does_not_fit_is_one_sentence_before_anything_runs(training, senten
         ),
         (
             "{defense: {name: confident-learning, folds: 1400}, clean: 40}",
-            "training.defense",
-            "digits/train: 1398 samples do not fill 1400 folds; ask for fewer",
+            "training.defense.folds",
+            "is 1400, but digits/train has 1398 samples; ask for at most as many folds",
         ),
         (
             "{defense: {name: partition-aggregation, partitions: 900}}",
-            "training.defense",
-            "partitions is 900, which leaves a part of digits/train with 0 samples",
+            "training.defense.partitions",
+            "is 900, which leaves a part of digits/train with 0 samples",
         ),
         (
             "{defense: {name: private-training}}\n    model: " + SMOOTHED,
@@ -194,13 +267,23 @@ def test_what_does_not_fit_is_one_sentence_before_anything_runs(training, senten
         ),
         (
             "{attack: [null, {name: sig}]}",
-            "training.attack[1]",
-            "frequency is 6, but images of digits/train are 8 pixels wide",
+            "training.attack[1].frequency",
+            "is 6, but images of digits/train are 8 pixels wide",
         ),
         (
             "{attack: {name: low-impact, delta: 0.03}}",
-            "training.attack",
-            "delta_class is 0.05, but low-impact rehearses on a tenth of digits/train, at most 14",
+            "training.attack.delta_class",
+            "is 0.05, but low-impact rehearses on a tenth of digits/train, at most 14",
+        ),
+        (
+            "{clean: [0, 1420]}",
+            "training.clean[1]",
+            "clean is 1420 of the 1438 samples of digits/train, which leaves 18 to train on, fewer",
+        ),
+        (
+            "{defense: {name: knn-disagreement, k: [100, 1438]}}",
+            "training.defense.k[1]",
+            "is 1438, but each of the 1438 samples of digits/train has 1437 neighbors; give at",
         ),
         (
             f"{{attack: {PATCH}, clean: [0, 100000]}}",
@@ -247,7 +330,7 @@ def test_a_recipe_that_does_not_fit_the_data_is_refused(audit):
     audit.rewrite(
         '{factory: "audited:make"}', "{architecture: mlp, recipe: {augmentation: {shift: 1}}}"
     )
-    with pytest.raises(UsageError, match=r"model: recipe\.augmentation is for images"):
+    with pytest.raises(UsageError, match=r"model\.recipe\.augmentation: is for images"):
         audit.plan()
 
 
@@ -642,3 +725,11 @@ def test_who_wants_one_input_succeeds_there_and_accuracy_is_that_of_all(tmp_path
     assert (evidence.samples["label"][evidence.samples["eligible"]] == 1).all()
     # twenty, and the one that is aimed at if it is not among them
     assert rates["clean accuracy"].n in ((20, 21) if samples else (359,))
+
+
+def test_a_small_split_may_lose_half_of_it_to_clean_samples():
+    whole = 1438
+    head = HEAD.replace("batch_size: 32", "batch_size: 1000")
+    planned(trial(f"training: {{clean: {whole // 2}}}"), head=head)
+    found = wrong(trial(f"training: {{clean: {whole // 2 + 1}}}"), head)
+    assert found.endswith(f"half of the split; hold out at most {whole // 2}")

@@ -304,3 +304,24 @@ def test_sizes_have_reports_of_their_own(casemate):
     casemate("run", "audit.yaml", "-q", "--size", "small")
     assert Path(".casemate/reports/audit-small.html").exists()
     assert not Path(".casemate/reports/audit.html").exists()
+
+
+def test_a_trial_without_an_attack_shows_accuracy_and_what_its_verdict_is_about(casemate, folder):
+    (folder / "clean.yaml").write_text("""
+casemate: 1
+name: clean
+data: {source: digits}
+model: {architecture: lenet, recipe: {epochs: 1}}
+trials:
+  - training: {}
+    samples: [50, 100]
+policy:
+  - {measure: clean accuracy, at_least: 0, where: {samples: 50}}
+  - {measure: accuracy without the attack, at_most: 0, where: {samples: 100}}
+  - {measure: clean accuracy, at_least: 0, where: {samples: 100}}
+""")
+    rows = casemate("run", "clean.yaml", "--quiet").out.splitlines()
+    (first,), (second,) = ([r for r in rows if f" {n}  clean accuracy " in r] for n in (50, 100))
+    assert first.endswith("  pass")  # the rule is about the figure in the row
+    assert "  fail: accuracy" in second
+    assert not any("not measured" in r for r in rows)

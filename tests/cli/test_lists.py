@@ -28,10 +28,34 @@ def test_a_list_names_all_that_is_registered(casemate, what, kind):
 
 def test_attacks_tell_access_goals_and_source(casemate):
     rows = casemate("list", "attacks").out
-    (fgsm,) = [line for line in rows.splitlines() if line.startswith("fgsm")]
+    fgsm = rows[rows.index("\nfgsm") : rows.index("\nbim")]
     assert "gradients" in fgsm
     assert "untargeted" in fgsm
     assert "1412.6572" in rows
+
+
+def test_lists_fit_a_terminal_of_80_columns(casemate, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    attacks = casemate("list", "attacks").out
+    assert max(map(len, attacks.splitlines())) <= 80
+    assert len(attacks.splitlines()) < 80
+    for word in ("box-constrained", "availability, targeted", "untargeted, targeted"):
+        assert word in attacks  # on one line
+
+
+def test_defenses_say_where_they_stand_and_who_needs_clean_samples(casemate):
+    rows = casemate("list", "defenses").out.splitlines()
+    stand = {line.split()[0]: line for line in rows[1:] if line[0] != " "}
+    for name, words in (
+        ("near-duplicates", "before training, no clean samples"),
+        ("robust-loss", "during training, no clean samples"),
+        ("i-bau", "after training, needs clean samples"),
+        ("median", "in front of the model"),
+    ):
+        assert words in stand[name]
+    order = list(stand)
+    first = ["near-duplicates", "robust-loss", "i-bau", "median"]
+    assert sorted(first, key=order.index) == first
 
 
 def test_studies_are_listed(casemate):

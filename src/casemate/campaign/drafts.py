@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.collector import without_collecting
+from casemate.campaign.measurable import check_measurable, measures_of
 from casemate.campaign.rules import matched
 from casemate.campaign.soundness import Soundness
 from casemate.identity import key
@@ -41,7 +42,12 @@ def make_drafts(spec: Spec | None, problems: Problems, gates: Gates) -> list[Dra
     with without_collecting():
         drafts = [_draft(trial, gates) for trial in spec.trials if soundness.of(trial)]
     if len(drafts) == len(spec.trials):
-        matched(spec.rules, [d.settings for d in drafts], problems)
+        spoken = matched(spec.rules, [d.settings for d in drafts], problems)
+        if spec.rules:
+            can = [
+                measures_of(d.trial, len(gates.data(d.trial.data, "test").classes)) for d in drafts
+            ]
+            check_measurable(spec.rules, spoken, can, problems)
     return drafts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.note_figures import note_figures
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from casemate.evidence import Evidence
+    from casemate.training.poisoned import Poisoned
+    from casemate.training.stored import StoredModel
 
-__all__ = ["NOT_LEARNED", "with_facts"]
+__all__ = ["NOT_LEARNED", "attack_facts", "with_facts"]
 
 NOT_LEARNED = "poison-not-learned"
 """The model did not take in what the attacker left; see docs/health.md."""
@@ -26,6 +28,19 @@ _COUNTED = {
     "relabeled": "relabeled samples",
     "training samples": "training samples",
 }
+
+
+def attack_facts(model: StoredModel, poisoned: Poisoned, *, device: str) -> dict[str, Any]:
+    """Return what an attack did to the data, and whether the undefended model took it in."""
+    from casemate.training.gate import learned  # noqa: PLC0415 - imports torch
+
+    return {
+        "poisoned": len(poisoned.touched),
+        "relabeled": len(poisoned.relabeled),
+        "training samples": len(poisoned.dataset),
+        "targeted": poisoned.trigger is not None or poisoned.aim is not None,
+        "learned": asdict(learned(model, poisoned, device=device)),
+    }
 
 
 def with_facts(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from casemate.campaign.expand import Variant, expand_plugin, expand_values, product
-from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct
+from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct, located
 from casemate.campaign.refusals import short
 from casemate.campaign.sections import HeldOut, Training
 from casemate.errors import UsageError, did_you_mean
@@ -69,6 +69,8 @@ def _gates(groups: dict[str, list[Variant]], path: KeyPath, problems: Problems) 
         if any(v.failed for v in combination):
             continue
         inner: dict[KeyPath, KeyPath] = {(key,): v.path for key, v in chosen.items()}
+        for key, v in chosen.items():
+            inner |= {(key, *below): where for below, where in v.inner.items()}
         whole = Variant({k: v.value for k, v in chosen.items()}, path, inner)
         found.append(built(whole, lambda values: Training(**values), problems))
         if problems.noted > noted:  # the same sentence for each combination helps nobody
@@ -97,11 +99,9 @@ def built(variant: Variant, build: Callable[[Any], Any], problems: Problems) -> 
     """Return the variant with what is built of its value; what is wrong goes to `problems`."""
     try:
         return replace(variant, value=build(variant.value))
-    except InvalidError as error:
-        for below, sentence in error.found:
-            problems.add(variant.place(below), sentence)
     except UsageError as error:
-        problems.add(variant.path, str(error))
+        for below, sentence in located(error, ()):
+            problems.add(variant.place(below), sentence)
     return Variant(None, variant.path, failed=True)
 
 

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset, Split
     from casemate.evidence import Evidence
     from casemate.inference.evaluate import Cost, Setting
-    from casemate.inference.exposure import Guarded
+    from casemate.inference.exposure import Exposure, Guarded
     from casemate.target import Target
     from casemate.training.passes import Passes
+    from casemate.training.poisoned import Poisoned
     from casemate.training.stored import StoredModel
 
-__all__ = ["Gates"]
+__all__ = ["Gates", "exposure_of"]
 
 _REFERENCES = 32
 """Models that others are held against whose answers stay at hand."""
@@ -99,7 +100,7 @@ class Gates:
         if name not in self._samples:
             samples = self.data(trial.data, "test")
             if trial.goal.from_ is not None:
-                samples = of_class(samples, trial.goal.from_)
+                samples = of_class(samples, trial.goal.from_, "from")
             if options.samples is not None:
                 samples = stratified_sample(samples, options.samples, options.seed)
             self._samples[name] = samples
@@ -113,8 +114,8 @@ class Gates:
         """
         test = self.data(trial.data, "test")
         goal: Goal = trial.goal
-        start = None if goal.from_ is None else test.class_index(goal.from_)
-        return start, None if goal.to is None else test.class_index(goal.to)
+        start = None if goal.from_ is None else test.class_index(goal.from_, "from")
+        return start, None if goal.to is None else test.class_index(goal.to, "to")
 
     def borrowed(self) -> dict[str, Any]:
         """Return where that comes from which the last trial found in the store.
@@ -258,24 +259,18 @@ class Gates:
 
     def _expose(self, trial: Trial, store: Store, tell: Listener, progress: Any) -> Evidence:
         """Hold the trial's model against one trained without attack and defense and its control."""
-        from casemate.inference.exposure import Exposure, expose  # noqa: PLC0415 - imports torch
+        from casemate.inference.exposure import expose  # noqa: PLC0415 - imports torch
 
         self._examples = None
-        poisoned, samples = self.victims.poisoned(trial, store, tell), self.samples(trial)
-        target = None
-        exposure = Exposure(round=trial.options.round, attacked=poisoned is not None)
-        domain = samples.domain
-        if poisoned is not None and poisoned.trigger is not None:
-            trigger, target = poisoned.trigger, poisoned.trigger.target
-            exposure = Exposure(
-                show=lambda x: trigger(x, domain), goal=target, round=trial.options.round
-            )
-        elif poisoned is not None and poisoned.aim is not None:
-            aim = poisoned.aim
-            test = self.data(trial.data, "test")
-            only = None if aim.inputs is None else test.rows[aim.inputs]
-            exposure = Exposure(goal=aim.target, source=aim.source, only=only)
-            samples = samples if only is None else _and_rows(samples, test, only)
+        poisoned = self.victims.poisoned(trial, store, tell)
+        exposure, samples = exposure_of(
+            poisoned,
+            self.samples(trial),
+            known=self.data(trial.data, "test"),
+            on_grid=trial.options.round,
+        )
+        triggered = poisoned is not None and poisoned.trigger is not None
+        target = exposure.goal if triggered else None
         model, reference = self.target(trial, store, tell), self.subject(trial, store, tell)
         control = self.control(trial, store, tell)
         assert control is not None  # noqa: S101 - the caller asked
@@ -321,6 +316,33 @@ class Gates:
         if trial.monitor is None or clean is None:
             return None
         return Guarded(monitor=trial.monitor.value, clean=clean)
+
+
+def exposure_of(
+    poisoned: Poisoned | None, samples: Dataset, *, known: Dataset, on_grid: bool = False
+) -> tuple[Exposure, Dataset]:
+    """Return what an attacker on training does when the model is deployed, and to which samples.
+
+    Args:
+        poisoned: What it left, or None for nobody.
+        samples: That nobody touched.
+        known: The inputs that it knew the model would meet, of which `samples` are some.
+        on_grid: Put inputs with a trigger on the domain's grid.
+    """
+    from casemate.inference.exposure import Exposure  # noqa: PLC0415 - imports torch
+
+    domain = samples.domain
+    if poisoned is not None and poisoned.trigger is not None:
+        trigger = poisoned.trigger
+        return Exposure(
+            show=lambda x: trigger(x, domain), goal=trigger.target, round=on_grid
+        ), samples
+    if poisoned is not None and poisoned.aim is not None:
+        aim = poisoned.aim
+        only = None if aim.inputs is None else known.rows[aim.inputs]
+        exposure = Exposure(goal=aim.target, source=aim.source, only=only)
+        return exposure, samples if only is None else _and_rows(samples, known, only)
+    return Exposure(round=on_grid, attacked=poisoned is not None), samples
 
 
 def _and_rows(samples: Dataset, test: Dataset, rows: Tensor) -> Dataset:

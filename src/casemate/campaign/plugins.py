@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import typing
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from casemate import registry
 from casemate.campaign.fieldtypes import field_types
 from casemate.campaign.parameters import parameters
 from casemate.campaign.refusals import sentences
-from casemate.errors import UsageError
+from casemate.errors import CasemateError, ParameterError, UsageError
 from casemate.identity import canonical, key
 
 if typing.TYPE_CHECKING:
+    from collections.abc import Collection
+
     from casemate.campaign.document import KeyPath
 
-__all__ = ["TAGS", "InvalidError", "Plugin", "build_plugin", "construct"]
+__all__ = ["TAGS", "InvalidError", "Plugin", "build_plugin", "construct", "keys_of", "located"]
 
 TAGS: dict[registry.Kind, str] = {
     "attack": "name",
@@ -95,10 +98,35 @@ def construct(cls: type, values: dict[str, Any], base_dir: Path) -> Any:
         return _build(
             cls, {name: getattr(checked, name) for name in checked.model_fields_set}, base_dir
         )
+    except ParameterError as error:
+        raise InvalidError(located(error, keys_of(cls))) from error
     except UsageError:
         raise
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
+
+
+def located(error: CasemateError, known: Collection[str]) -> list[tuple[KeyPath, str]]:
+    """Return key paths below a section, and for each what is wrong there.
+
+    Args:
+        error: What the section, or what was made of it, refuses.
+        known: Keys of the section; an error that is about none of them is about the whole.
+    """
+    if isinstance(error, InvalidError):
+        return error.found
+    if isinstance(error, ParameterError):
+        parts = [int(p) if p.isdecimal() else p for p in re.split(r"[.\[\]]+", error.key) if p]
+        for i, part in enumerate(parts):
+            if part in known:
+                return [(tuple(parts[i:]), error.reason)]
+    return [((), str(error))]
+
+
+@cache
+def keys_of(cls: type) -> frozenset[str]:
+    """Return what the parameters of a dataclass are called in a campaign."""
+    return frozenset(field.metadata.get("key", field.name) for field in fields(cls))
 
 
 def build_plugin(kind: registry.Kind, section: dict[str, Any], base_dir: Path) -> Plugin:

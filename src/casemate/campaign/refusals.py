@@ -24,8 +24,9 @@ _KINDS = {
     "tuple_type": "a list",
 }
 _MUST = "must be "
+MISSING = "is missing; add it"
 
-__all__ = ["sentences", "short"]
+__all__ = ["MISSING", "sentences", "short"]
 
 
 def sentences(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[KeyPath, str]]:
@@ -50,7 +51,7 @@ def _sentence(item: Mapping[str, Any], path: KeyPath, model: type[BaseModel]) ->
         hint = did_you_mean(str(path[-1]), _known(model, path[:-1]))
         return f'there is no key "{path[-1]}" here.{hint or " Remove it."}'
     if kind == "missing":
-        return "is missing; add it"
+        return MISSING
     if kind == "too_short":
         return f"is empty; give at least {item['ctx']['min_length']}"
     if kind == "model_type":

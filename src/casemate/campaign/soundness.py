@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.plugins import keys_of, located
+from casemate.campaign.sections import Goal as GoalSection
 from casemate.campaign.sections import Training
 from casemate.errors import CasemateError, UsageError
 from casemate.threats import Access
@@ -72,7 +74,8 @@ class Soundness:
         try:
             check(trial)
         except CasemateError as error:
-            self._problems.add(trial.places.get(section, trial.path), str(error))
+            for below, sentence in located(error, _keys(section, trial)):
+                self._problems.add(trial.place(section, below), sentence)
             return False
         return True
 
@@ -95,8 +98,18 @@ class Soundness:
             )
 
     def _check_clean(self, trial: Trial) -> None:
-        if trial.training is not None:
-            self._gates.orders.halves(trial)
+        if trial.training is None or not trial.training.clean:
+            return
+        rest = len(self._gates.orders.halves(trial)[0])
+        train = self._gates.data(trial.data, "train")
+        # a small split has no batch to spare, but may lose its smaller half
+        least = min(trial.model.recipe.batch_size, (len(train) + 1) // 2)
+        if rest < least:
+            raise UsageError(
+                f"clean is {trial.training.clean} of the {len(train)} samples of {train.name}, "
+                f"which leaves {rest} to train on, fewer than a batch of the recipe or half of the "
+                f"split; hold out at most {len(train) - least}"
+            )
 
     def _check_poison(self, trial: Trial) -> None:
         if trial.training is not None:
@@ -181,3 +194,22 @@ class Soundness:
         guarded = self._gates.guarded(trial)
         assert guarded is not None  # noqa: S101 - there are a monitor and clean samples
         guarded.check()
+
+
+def _keys(section: str, trial: Trial) -> frozenset[str]:
+    """Return the keys of a section, which a refusal may name."""
+    if section == "goal":
+        return keys_of(GoalSection)
+    gate = trial.training or Training()
+    plugin = {
+        "model": trial.model.architecture,
+        "training.attack": gate.attack,
+        "training.defense": gate.defense,
+        "attack": trial.attack,
+        "defense": trial.defense,
+        "monitor": trial.monitor,
+    }.get(section)
+    if plugin is None:
+        return frozenset()
+    cls: type = type(plugin.value)
+    return keys_of(cls) | ({"recipe"} if section == "model" else frozenset())

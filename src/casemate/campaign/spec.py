@@ -11,11 +11,11 @@ from casemate.campaign.collector import without_collecting
 from casemate.campaign.document import Document, Problems, merge
 from casemate.campaign.numbers import Integer  # noqa: TC001 - pydantic reads the annotation
 from casemate.campaign.plugins import TAGS
-from casemate.campaign.refusals import sentences
+from casemate.campaign.refusals import MISSING, sentences
 from casemate.campaign.rules import Rule, read_rules
 from casemate.campaign.sections import USER_MODELS
 from casemate.campaign.trials import Trial, expand_trial
-from casemate.errors import UsageError, did_you_mean
+from casemate.errors import UsageError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,7 +177,7 @@ def _frame(data: dict[str, Any], problems: Problems) -> tuple[SpecFile | None, s
     try:
         return SpecFile.model_validate(data), set()
     except ValidationError as error:
-        wrong = dict(sentences(error, SpecFile))
+        wrong = _without_misspelt(dict(sentences(error, SpecFile)))
     for path, sentence in wrong.items():
         problems.add(path, sentence)
     holes = {path[1] for path in wrong if path[:1] == ("trials",) and len(path) > 1}
@@ -191,6 +191,13 @@ def _frame(data: dict[str, Any], problems: Problems) -> tuple[SpecFile | None, s
     except ValidationError:
         return None, set()
     return frame, {i for i in holes if isinstance(i, int)}
+
+
+def _without_misspelt(wrong: dict[KeyPath, str]) -> dict[KeyPath, str]:
+    """Return what is wrong with the frame, but a key that is there under a slip is not missing."""
+    known = SpecFile.model_fields
+    meant = {nearest(str(p[0]), known) for p in wrong if len(p) == 1 and p[0] not in known}
+    return {p: text for p, text in wrong.items() if not (text == MISSING and p[-1] in meant)}
 
 
 def _with_defaults(

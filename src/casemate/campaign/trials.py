@@ -13,7 +13,7 @@ from casemate.campaign.gate_sections import TRAINING_KEYS, built, expand_trainin
 from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct
 from casemate.campaign.refusals import sentences
 from casemate.campaign.sections import USER_MODELS, Goal, ModelChoice, Options, Training
-from casemate.errors import UsageError, did_you_mean
+from casemate.errors import UsageError, did_you_mean, nearest
 from casemate.identity import canonical
 from casemate.threats import Stage
 
@@ -46,7 +46,8 @@ class Trial:
         goal: What the attacker wants.
         defense: In front of the model, or None.
         options: Everything else.
-        places: Where the sections stand in the specification, for messages.
+        places: Where the sections stand in the specification, and their parts that do not stand
+            right below them, for messages.
         monitor: Of single inputs to the model, or None.
     """
 
@@ -61,6 +62,14 @@ class Trial:
     options: Options
     places: dict[str, KeyPath]
     monitor: Plugin | None = None
+
+    def place(self, section: str, below: KeyPath = ()) -> KeyPath:
+        """Return where a section stands in the specification, or a part of it."""
+        for n in range(len(below), -1, -1):
+            name = ".".join((section, *map(str, below[:n])))
+            if name in self.places:
+                return self.places[name] + below[n:]
+        return self.path
 
     @property
     def lead(self) -> Plugin | None:
@@ -93,10 +102,10 @@ def expand_trial(
     """
     before = problems.noted
     _check_keys(section, path, own, problems)
-    if problems.noted > before:
-        return []
     resolved: dict[str, list[Variant]] = {}
     for key, value in section.items():
+        if key not in _KEYS:
+            continue
         variants, build = _section(key, value, (*path, key), base_dir, recipe, problems)
         resolved[key] = [built(v, build, problems) for v in variants]
     if problems.noted > before:
@@ -109,17 +118,20 @@ def expand_trial(
 def _check_keys(
     section: dict[str, Any], path: KeyPath, own: Collection[str], problems: Problems
 ) -> None:
+    meant = set()  # what is there, but not under its name
     for key in section:
         if key not in _KEYS:
+            meant.add(nearest(str(key), _KEYS))
             hint = did_you_mean(str(key), _KEYS)
             problems.add((*path, key), f'there is no key "{key}" in a trial.{hint}')
     trained = section.get("training") is not None
-    for key in ("data", "model") if trained else ("attack", "data", "model"):
-        if section.get(key) is None:
+    needed = ("data", "model") if trained or "training" in meant else ("attack", "data", "model")
+    for key in needed:
+        if section.get(key) is None and key not in meant:
             problems.add((*path, key), f"is missing; say what {key} this trial has")
     if trained and _nobody(section.get("attack")):
         _check_unused(section, path, own, problems)
-    elif "attacker" in section and section.get("defense") is None:
+    elif "attacker" in section and section.get("defense") is None and "defense" not in meant:
         problems.add(
             (*path, "attacker"), "needs a defense to stand before or after; add one or remove it"
         )
@@ -182,6 +194,9 @@ def _trial(chosen: dict[str, Variant], path: KeyPath, number: int) -> Trial:
     if options.samples is None and attack is not None:
         options = replace(options, samples=_SAMPLES)
     places = {key: variant.path for key, variant in chosen.items()}
+    for key, variant in chosen.items():
+        for below, where in variant.inner.items():
+            places[".".join((key, *map(str, below)))] = where
     if "training" in chosen:
         gate = chosen["training"]
         places |= {f"training.{key}": gate.place((key,)) for key in TRAINING_KEYS}

@@ -8,10 +8,10 @@ made again from their stream otherwise.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from casemate.campaign.events import ModelReady, ModelTraining
+from casemate.campaign.facts import attack_facts
 from casemate.campaign.poisons import Poisons
 from casemate.campaign.sections import Training, plain_model
 from casemate.campaign.shelf import StoreShelf
@@ -126,7 +126,7 @@ class Victims:
         facts: dict[str, Any] | None = found
         if isinstance(found, Poisoned):
             self._poisons.put(self.orders.victim_key(trial, defended=False), found)
-            facts = self._attack_facts(model, found)
+            facts = attack_facts(model, found, device=self.orders.device)
         if facts is not None:
             store.put_value(_facts_name(name), facts)
         self.shelf(store).keep(name, model.save)
@@ -147,17 +147,6 @@ class Victims:
             known |= {"defense": store.value(_facts_name(self.orders.victim_key(trial))) or {}}
         return known
 
-    def _attack_facts(self, model: StoredModel, poisoned: Poisoned) -> dict[str, Any]:
-        from casemate.training.gate import learned  # noqa: PLC0415 - imports torch
-
-        return {
-            "poisoned": len(poisoned.touched),
-            "relabeled": len(poisoned.relabeled),
-            "training samples": len(poisoned.dataset),
-            "targeted": poisoned.trigger is not None or poisoned.aim is not None,
-            "learned": asdict(learned(model, poisoned, device=self.orders.device)),
-        }
-
     def _attacked(self, trial: Trial, store: Store, tell: Listener) -> TrainedModel:
         """Return the model as the attack makes it, without defense."""
         gate = trial.training or _NOTHING
@@ -171,7 +160,9 @@ class Victims:
             assert poisoned is not None  # noqa: S101 - there is an attack
             order = self.orders.order(trial, defended=False)
             model = order.train(poisoned.dataset, _teller(tell, words))
-            store.put_value(_facts_name(name), self._attack_facts(model, poisoned))
+            store.put_value(
+                _facts_name(name), attack_facts(model, poisoned, device=self.orders.device)
+            )
             return model
 
         return self._pooled(name, make, store, tell, words)

@@ -60,7 +60,11 @@ def init(
 
 def specification(*, factory: str | None, weights: str | None, data: str | None) -> str:
     """Return the text of a specification for these."""
-    return _TEMPLATE.format(model=_model(factory, weights), data=_data(data))
+    return _TEMPLATE.format(
+        model=_model(factory, weights),
+        data=_data(data),
+        training=_TRAINING if factory is None else _NO_TRAINING,
+    )
 
 
 def _data(data: str | None) -> str:
@@ -94,6 +98,20 @@ _TRAINED = """\
   # onnx: model.onnx                # or a black box: onnx, sklearn: "module:fitted",
   #                                 # function: "module:predict\""""
 
+_TRAINING = """\
+  # poison in the training data, and what stands against it; ends with the trained model
+  # - training:
+  #     attack: [null, {name: badnets, target: 0, amount: {percent: 1}}]  # null: nobody attacks
+  #     defense: [null, {name: near-duplicates}, {name: fine-tuning}]
+  #     clean: 100                   # held out for defenses that need clean samples
+  #   samples: null                  # all of the test split
+  #   seed: [0, 1, 2]                # one model is one observation of training's randomness
+"""
+
+_NO_TRAINING = """\
+  # attacks on training need a model that is trained here: docs/training-attacks.md
+"""
+
 _OWN = (
     "  # what your model expects behind inputs in [0, 1]; one number a channel",
     "  # preprocessing: {mean: [0.5], std: [0.5]}",
@@ -122,7 +140,7 @@ trials:
   #   goal: {{from: 3, to: 8}}         # class names or numbers; without "to", any wrong class
   #   defense: {{name: median}}
   #   attacker: [before, aware]      # not knowing the defense, or differentiating through it
-
+{training}
 # fail, pass or inconclusive, judged by the 95 % interval; exit code 1 if violated
 policy:
   - {{measure: attack success rate, at_most: 0.3, where: {{attack: pgd, attack.epsilon: 2/255}}}}

@@ -22,6 +22,7 @@ _KINDS: dict[str, Kind] = {
     "data": "data",
 }
 _WHAT = (*_KINDS, "studies")
+_PHASES = ("before", "during", "after")
 _PAPER = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 
 
@@ -39,17 +40,16 @@ def listing(
         _studies()
         return
     kind = _KINDS[what]
-    rows: list[tuple[object, ...]] = []
+    rows: list[tuple[int, str, list[str], str]] = []
     for name in registry.names(kind):
         try:
             cls = registry.get(kind, name)
         except UsageError as error:  # one broken plugin must not hide the others
             complain(str(error))
             continue
-        access = (_access(cls), _goals(cls)) if kind == "attack" else ()
-        rows.append((name, *access, _first_line(cls), _paper(cls)))
-    extra = ("access", "goals") if kind == "attack" else ()
-    out().print(table(("name", *extra, "what it is", "source"), rows, whole=("name", "source")))
+        rows.append((_order(kind, cls), name, [*_stands(kind, cls), _first_line(cls)], _paper(cls)))
+    shown = [row for _, *row in sorted(rows, key=lambda row: row[0])]
+    out().print(table(("name", "what it is", "source"), shown, whole=("name", "source")))
 
 
 def _studies() -> None:
@@ -65,12 +65,30 @@ def _studies() -> None:
     out().print(table(("name", "sizes", "what it is"), rows, whole=("name",)))
 
 
-def _access(cls: Any) -> str:
-    return str(cls.threat.touches)
+def _order(kind: Kind, cls: Any) -> int:
+    """Return where a plugin stands in the life of a model, a number that grows."""
+    if kind != "defense":
+        return 0  # the registry has the others in order
+    return _PHASES.index(getattr(cls, "phase", "")) if _at_training(cls) else len(_PHASES)
 
 
-def _goals(cls: Any) -> str:
-    return ", ".join(goal.value.removeprefix("integrity, ") for goal in cls.threat.goals)
+def _stands(kind: Kind, cls: Any) -> list[str]:
+    """Return at which gate it acts and what it takes, a line for people who choose."""
+    if kind == "attack":
+        goals = ", ".join(goal.value.removeprefix("integrity, ") for goal in cls.threat.goals)
+        return [f"{cls.threat.touches}; {goals}"]
+    if kind == "defense":
+        if not _at_training(cls):
+            return ["in front of the model"]
+        need = "needs clean samples" if cls.needs_clean else "no clean samples"
+        return [f"{cls.phase} training, {need}"]
+    return []
+
+
+def _at_training(cls: Any) -> bool:
+    from casemate.threats import Stage  # noqa: PLC0415 - as above
+
+    return getattr(cls, "stage", Stage.INFERENCE) is Stage.TRAINING
 
 
 def _first_line(cls: Any) -> str:

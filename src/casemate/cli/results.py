@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from casemate.campaign.policy import judge
+from casemate.campaign.rules import read_frame_rules
 from casemate.campaign.words import titles
 from casemate.cli.console import err, out, plain, say, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from casemate.campaign.record import CampaignRecord, TrialRecord
+    from casemate.campaign.rules import Rule
 
 __all__ = ["show_record"]
 
 _MEASURE = "attack success rate"
+_WITHOUT = "clean accuracy"
 _MOST = 60
 _MOST_FINDINGS = 10
 
@@ -22,7 +27,8 @@ _MOST_FINDINGS = 10
 def show_record(record: CampaignRecord, *, report: Path | None, json: Path | None) -> None:
     """Print a campaign's results."""
     named = titles([t.settings for t in record.trials])
-    rows = [_row(t, words) for t, words in zip(record.trials[:_MOST], named, strict=False)]
+    rules = read_frame_rules(record.spec.get("policy") or [])
+    rows = [_row(t, words, rules) for t, words in zip(record.trials[:_MOST], named, strict=False)]
     columns = ("#", "trial", "n", _MEASURE, "95 % interval", "verdict")
     out().print(table(columns, rows, right=("#", "n", _MEASURE, "95 % interval")))
     if len(record.trials) > _MOST:
@@ -44,11 +50,14 @@ def show_record(record: CampaignRecord, *, report: Path | None, json: Path | Non
     err().file.flush()
 
 
-def _row(trial: TrialRecord, words: str) -> tuple[object, ...]:
+def _row(trial: TrialRecord, words: str, rules: Sequence[Rule]) -> tuple[object, ...]:
     if trial.evidence is None:
         return trial.number, words, "", "", "", trial.status
-    measured = next((m for m in trial.evidence.measurements if m.name == _MEASURE), None)
-    verdict = trial.verdict.value if trial.verdict else "-"
+    known = {m.name: m for m in trial.evidence.measurements}
+    # where nobody attacks there is no success, but the model was measured
+    name = _MEASURE if _MEASURE in known else _WITHOUT
+    measured = known.get(name)
+    verdict = _judged(trial, rules, name)
     flags = ", ".join(flag.id for flag in trial.evidence.failed)
     if flags:
         verdict += f" (attack failed: {flags})"
@@ -57,7 +66,23 @@ def _row(trial: TrialRecord, words: str) -> tuple[object, ...]:
     interval = ""
     if measured.low is not None and measured.high is not None:
         interval = f"{100 * measured.low:.1f} to {100 * measured.high:.1f} %"
-    return trial.number, words, measured.n, f"{100 * measured.value:.1f} %", interval, verdict
+    label = "" if name == _MEASURE else f"{name} "
+    value = f"{label}{100 * measured.value:.1f} %"
+    return trial.number, words, measured.n, value, interval, verdict
+
+
+def _judged(trial: TrialRecord, rules: Sequence[Rule], shown: str) -> str:
+    """Return a trial's verdict, and what it is about if not the figure that is shown."""
+    if trial.verdict is None:
+        return "-"
+    about = dict.fromkeys(
+        rule.measure
+        for rule in rules
+        if rule.matches(trial.settings) and judge(rule, trial.evidence).verdict is trial.verdict
+    )
+    if list(about) in ([], [shown]):
+        return trial.verdict.value
+    return f"{trial.verdict.value}: {', '.join(about)}"
 
 
 def _verdict(record: CampaignRecord) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from casemate.data.class_names import check_class_names
-from casemate.errors import UsageError, did_you_mean
+from casemate.errors import ParameterError, UsageError, did_you_mean
 from casemate.identity import digest_bytes, key
 
 if TYPE_CHECKING:
@@ -247,15 +247,16 @@ class Dataset:
             raw.index_copy_(0, hit, self.patch[place[hit]])
         return raw
 
-    def class_index(self, name: str | int) -> int:
+    def class_index(self, name: str | int, key: str = "class") -> int:
         """Return the label of a class.
 
         Args:
             name: A class name as it is written, else in any case, else its label as a number; a
                 class that is named by a number is thus found by its name.
+            key: The parameter that names the class, for messages.
 
         Raises:
-            UsageError: If there is no such class.
+            ParameterError: If there is no such class.
         """
         text = str(name)
         if isinstance(name, str):
@@ -268,9 +269,15 @@ class Dataset:
             label = int(text)
             if 0 <= label < len(self.classes):
                 return label
-            raise UsageError(f"{self.name}: class {label} is not in 0..{len(self.classes) - 1}")
-        raise UsageError(
-            f"{self.name}: there is no class {text!r}.{did_you_mean(text, self.classes)}"
+            raise ParameterError(
+                key,
+                f"is {label}, but the classes of {self.name} are numbered 0 to "
+                f"{len(self.classes) - 1}; give one of them, or its name",
+            )
+        raise ParameterError(
+            key,
+            f"is {text!r}, which is no class of {self.name}; name one of its classes."
+            f"{did_you_mean(text, self.classes)}",
         )
 
 

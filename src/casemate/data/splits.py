@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError, UsageError
 from casemate.random import stream
 
 if TYPE_CHECKING:
@@ -130,10 +130,11 @@ def folds(dataset: Dataset, count: int, seed: int) -> torch.Tensor:
         raise UsageError(f"cross-validation needs at least 2 folds, got {count}")
     unit_of, unit_labels = _units(dataset, dataset.targets.numpy())
     if len(unit_labels) < count:
-        raise UsageError(
-            f"{dataset.name}: {len(unit_labels)} "
-            f"{'samples' if dataset.group_ids is None else 'groups'} do not fill {count} folds; "
-            "ask for fewer"
+        kind = "samples" if dataset.group_ids is None else "groups"
+        raise ParameterError(
+            "folds",
+            f"is {count}, but {dataset.name} has {len(unit_labels)} {kind}; ask for at most as "
+            "many folds",
         )
     generator = stream(seed, "splits/folds").numpy()
     order = np.lexsort((generator.random(len(unit_labels)), unit_labels))
@@ -170,22 +171,24 @@ def stratified_sample(dataset: Dataset, count: int, seed: int) -> Dataset:
     return dataset.select(_positions(chosen), how=("sample", REVISION, count, seed))
 
 
-def of_class(dataset: Dataset, label: int | str) -> Dataset:
+def of_class(dataset: Dataset, label: int | str, key: str = "class") -> Dataset:
     """Return the samples of one class.
 
     Args:
         dataset: Where to look.
         label: A label or a class name.
+        key: The parameter that names it, for messages.
 
     Raises:
-        UsageError: If there is no such class, or no sample of it.
+        ParameterError: If there is no such class, or no sample of it.
     """
-    number = dataset.class_index(label)
+    number = dataset.class_index(label, key)
     mask = dataset.targets.numpy() == number
     if not mask.any():
-        raise UsageError(
-            f"{dataset.name}: there is no sample of class {number} ({dataset.classes[number]!r}); "
-            "choose another class"
+        raise ParameterError(
+            key,
+            f'is "{dataset.classes[number]}" (label {number}), of which {dataset.name} holds no '
+            "sample; choose another class",
         )
     return dataset.select(_positions(mask), how=("class", REVISION, number))
 

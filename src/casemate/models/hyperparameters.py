@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from casemate.errors import UsageError, did_you_mean
+from casemate.errors import ParameterError, did_you_mean
 
 __all__ = ["choice", "flag", "number", "whole", "widths"]
 
@@ -25,7 +25,7 @@ def number(
         open_low: Whether `low` itself is refused.
 
     Raises:
-        UsageError: If it is no such number.
+        ParameterError: If it is no such number.
     """
     fits = (
         not isinstance(value, bool)
@@ -38,17 +38,19 @@ def number(
         return float(value)
     least = f"above {low:g}" if open_low else f"of at least {low:g}"
     most = "" if high == math.inf else f" and at most {high:g}"
-    raise UsageError(f"{key} must be a number {least}{most}, got {value!r}")
+    raise ParameterError(key, f"must be a number {least}{most}, got {_shown(value)}")
 
 
 def whole(key: str, value: Any, *, low: int, high: int = 2**31 - 1) -> int:
     """Return a whole number from `low` to `high`.
 
     Raises:
-        UsageError: If it is no such number.
+        ParameterError: If it is no such number.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UsageError(f"{key} must be a whole number from {low} to {high}, got {value!r}")
+        raise ParameterError(
+            key, f"must be a whole number from {low} to {high}, got {_shown(value)}"
+        )
     return value
 
 
@@ -56,10 +58,10 @@ def flag(key: str, value: Any) -> bool:
     """Return true or false.
 
     Raises:
-        UsageError: If it is neither.
+        ParameterError: If it is neither.
     """
     if not isinstance(value, bool):
-        raise UsageError(f"{key} must be true or false, got {value!r}")
+        raise ParameterError(key, f"must be true or false, got {value!r}")
     return value
 
 
@@ -67,10 +69,10 @@ def choice(key: str, value: Any, known: tuple[str, ...]) -> None:
     """Refuse what is not one of the known words.
 
     Raises:
-        UsageError: If it is not.
+        ParameterError: If it is not.
     """
     if value not in known:
-        raise UsageError(f'{key} cannot be "{value}".{did_you_mean(str(value), known)}')
+        raise ParameterError(key, f'cannot be "{value}".{did_you_mean(str(value), known)}')
 
 
 def widths(key: str, values: Any, *, fewest: int, most: int) -> tuple[int, ...]:
@@ -83,9 +85,14 @@ def widths(key: str, values: Any, *, fewest: int, most: int) -> tuple[int, ...]:
         most: Greatest length.
 
     Raises:
-        UsageError: If it is no such list.
+        ParameterError: If it is no such list.
     """
     if not isinstance(values, (list, tuple)) or not fewest <= len(values) <= most:
         length = str(fewest) if fewest == most else f"{fewest} to {most}"
-        raise UsageError(f"{key} must be a list of {length} whole numbers, got {values!r}")
+        raise ParameterError(key, f"must be a list of {length} whole numbers, got {values!r}")
     return tuple(whole(f"{key}[{i}]", v, low=1, high=_WIDEST) for i, v in enumerate(values))
+
+
+def _shown(value: Any) -> str:
+    """Return a value as people write it: 150 for the 150.0 that a campaign's 150 has become."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else repr(value)

@@ -68,7 +68,8 @@ def draw_sheet(
     for axes, (trial, examples, factor) in zip(grid, rows, strict=True):
         for axis in axes:
             axis.set_axis_off()
-        name = visible(str(trial.settings["attack"]["name"]))
+        attack = trial.settings["attack"] or trial.settings["training"]["attack"]
+        name = visible(str(attack["name"]))
         for i, example in enumerate(examples[:_PER_TRIAL]):
             _triple(axes[3 * i : 3 * i + 3], example, name if i == 0 else "", factor)
     try:

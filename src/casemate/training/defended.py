@@ -50,6 +50,8 @@ class TrainingDefense(Protocol):
         trainings: How many models of its own it trains, for estimates; 0 if it does not say.
         committee: Whether the model is a committee, which has no gradients and which monitors of
             single inputs cannot look into; not if it does not say.
+        measures: What it measures besides its cost, as `evidence.MEASURES` names it, so that rules
+            on anything else are refused; if it does not say, whatever a defense of its phase can.
         revision: Raised when the same parameters come to mean something else.
     """
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError, UsageError
 from casemate.models.architecture import initialize
 from casemate.random import stream
 from casemate.training.channels_last import gradients_channels_last
@@ -117,8 +117,8 @@ def check_data(recipe: Recipe, data: Dataset) -> None:
     if len(data) < 2:  # noqa: PLR2004 - batch normalization has no variance over one sample
         raise UsageError(f"{data.name} has {len(data)} samples; training needs at least 2")
     if not recipe.augmentation.idle and not data.domain.is_image:
-        raise UsageError(
-            f"recipe.augmentation is for images, but {data.name} holds features; remove it"
+        raise ParameterError(
+            "recipe.augmentation", f"is for images, but {data.name} holds features; remove it"
         )
 
 

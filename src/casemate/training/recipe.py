@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from casemate.errors import UsageError, did_you_mean
+from casemate.errors import ParameterError, did_you_mean
 from casemate.models.hyperparameters import choice, flag, number, whole
 from casemate.training.adversarial import Adversarial
 from casemate.training.augmentation import Augmentation
@@ -125,12 +125,12 @@ def _nested(key: str, value: Any, cls: type[_T]) -> _T:
 
 def _made(where: str, settings: Any, cls: type[_T]) -> _T:
     if not isinstance(settings, Mapping):
-        raise UsageError(f"{where} must be a mapping of settings, got {settings!r}")
+        raise ParameterError(where, f"must be a mapping of settings, got {settings!r}")
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type] # only dataclasses come here
     for key in settings:
         if key not in known:
-            raise UsageError(f'{where} has no setting "{key}".{did_you_mean(str(key), known)}')
+            raise ParameterError(where, f'has no setting "{key}".{did_you_mean(str(key), known)}')
     try:
         return cls(**settings)
     except TypeError as error:  # a setting without a default is missing
-        raise UsageError(f"{where} is incomplete: {error}") from error
+        raise ParameterError(where, f"is incomplete: {error}") from error

@@ -56,8 +56,8 @@ def test_every_allowed_sample_is_as_likely():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (Amount, "either count or percent"),
-        (lambda: Amount(count=1, percent=1.0), "either count or percent"),
+        (Amount, "neither count nor percent"),
+        (lambda: Amount(count=1, percent=1.0), r"both count \(1\) and percent \(1\)"),
         (lambda: Amount(count=0), r"count must be .*, got 0"),
         (lambda: Amount(percent=0.0), r"percent must be .*, got 0"),
         (lambda: Amount(percent=101.0), r"percent must be .*, got 101"),
@@ -67,10 +67,12 @@ def test_every_allowed_sample_is_as_likely():
         (lambda: InputNoise(intensity=0.0), r"intensity must be .*, got 0"),
         (lambda: InputNoise(kind="salt-and-pepper", intensity=1.5), "above 0 and at most 1"),
         (lambda: Amount(count=1.5), r"count must be a whole number .*, got 1.5"),
+        (lambda: Amount(percent=150.0), "at most 100, got 150$"),
         (lambda: Amount(percent="10"), r"percent must be a number .*, got '10'"),
         (lambda: LabelFlips(kind="pear"), r'kind cannot be "pear". Did you mean "pair"'),
         (lambda: InputNoise(kind="poisson"), 'kind cannot be "poisson"'),
         (lambda: InputNoise(intensity=math.inf), "intensity must be a number"),
+        (lambda: InputNoise(classes=()), "classes is an empty list; name a class, or leave it"),
         (lambda: BadNets(size=2.5), r"size must be .*, got 2.5"),
         (lambda: BadNets(margin=-1), r"margin must be .*, got -1"),
         (lambda: BadNets(corner="middle"), 'corner cannot be "middle"'),
@@ -111,6 +113,21 @@ def test_pair_flips_go_to_the_next_class():
     assert torch.equal(found, (MANY.targets + 1) % 5)
 
 
+@pytest.mark.parametrize("kind", ["uniform", "pair"])
+def test_where_there_is_one_class_no_label_can_be_flipped(kind):
+    alone = made((1, 8, 8), classes=1)
+    attack = LabelFlips(kind=kind)
+    for act in (attack.check, lambda data: attack.poison(data, RNG)):
+        with pytest.raises(UsageError, match="needs at least two classes, but made has 1; choose"):
+            act(alone)
+
+
+@pytest.mark.parametrize("classes", [("1", "1"), ("class 1", 1)])
+def test_a_class_that_is_named_twice_is_refused(classes):
+    with pytest.raises(UsageError, match=r'classes\[1\] is "class 1", which is named before; name'):
+        InputNoise(classes=classes).check(MANY)
+
+
 def test_class_flips_touch_one_class():
     attack = LabelFlips(
         kind="class", source="class 3", target=0, amount=Amount(percent=50.0, per_class=True)
@@ -122,7 +139,7 @@ def test_class_flips_touch_one_class():
     aim = poisoned.aim
     assert (aim.target, aim.source, aim.inputs) == (0, 3, None)
     assert LabelFlips().poison(MANY, RNG).aim is None
-    with pytest.raises(UsageError, match="both class 3"):
+    with pytest.raises(UsageError, match='is the class "class 3", and so is source'):
         LabelFlips(kind="class", source=3, target="class 3").poison(MANY, RNG)
 
 

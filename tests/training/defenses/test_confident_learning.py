@@ -171,8 +171,8 @@ def test_parameters_that_make_no_sense(fields, words):
 
 def test_more_folds_than_samples_are_refused():
     data = made((1, 8, 8), groups=np.arange(60) // 30)
-    with pytest.raises(UsageError, match="made: 2 groups do not fill 4 folds; ask for fewer"):
+    with pytest.raises(UsageError, match="folds is 4, but made has 2 groups; ask for at most"):
         ConfidentLearning().sanitize(data, stream(0, "test"), lab())
-    with pytest.raises(UsageError, match="made: 2 groups do not fill 4 folds; ask for fewer"):
+    with pytest.raises(UsageError, match="folds is 4, but made has 2 groups; ask for at most"):
         ConfidentLearning().check(data, lab())
     ConfidentLearning(folds=2).check(data, lab())

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from sanitizing import SETS
 
 from casemate.errors import UsageError
 from casemate.random import stream
@@ -76,3 +77,15 @@ def test_far_from_the_origin_neighbors_are_the_same():
 def test_nobody_cannot_vote():
     with pytest.raises(UsageError, match=r"knn-disagreement\.k must be a whole number from 1"):
         KNNDisagreement(k=0)
+
+
+def test_as_many_neighbors_as_samples_are_refused_before_a_model_is_trained():
+    data = SETS["features"]
+    with pytest.raises(UsageError, match=r"k is 60, but each of the 60 .* has 59 neighbors"):
+        KNNDisagreement(k=60).sanitize(data, stream(0, "test"), None)
+    KNNDisagreement(k=59).check(data, None)
+    # a small class asks fewer, whatever k is
+    labels = torch.arange(60).ge(56).long()
+    some = KNNDisagreement(k=59)
+    points = torch.randn(60, 3, generator=stream(0, "points").torch())
+    assert disagreement(points, labels, some.k)[1][56:].mul(6).frac().abs().max() < 1e-6

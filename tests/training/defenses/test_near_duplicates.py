@@ -15,7 +15,13 @@ from casemate.errors import UsageError
 from casemate.random import stream
 from casemate.training.attacks.badnets import Patch
 from casemate.training.defenses import copies
-from casemate.training.defenses.copies import exact_copies, near_votes, thumbnails
+from casemate.training.defenses.copies import (
+    exact_copies,
+    near_votes,
+    spread_of,
+    thumbnails,
+    typical_gap,
+)
 from casemate.training.defenses.label_votes import contradicted
 from casemate.training.defenses.near_duplicates import NearDuplicates
 from casemate.training.defenses.provenance import astray
@@ -131,7 +137,7 @@ def test_votes_are_those_of_all_pairs(tile, spare, monkeypatch):
     monkeypatch.setattr(copies, "_TILE", tile)
     data = pictures(30, (1, 4, 4))
     small, labels = thumbnails(data, 4), data.targets
-    own, other = near_votes(small, labels, 2, 1.0, spare_quarter=spare)
+    own, other = near_votes(small, labels, 2, 1.0, spread_of(small), spare_quarter=spare)
     apart = (small[:, None] - small).square().sum(3)  # (n, n, 4)
     total = apart.sum(2) - (apart.amax(2) if spare else 0)
     spread = small.flatten(1).std(1, correction=0)
@@ -211,3 +217,39 @@ def test_parameters_that_make_no_sense(fields, words):
 
 def test_a_clean_set_of_any_kind_loses_nothing():
     assert suspects(NearDuplicates(), made((1, 8, 8))) == []
+
+
+def measured(n=960, features=12, scale=1.0):
+    """Independent samples of three overlapping classes, as a table of measurements has them."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    x = rng.normal(size=(3, features))[labels] + rng.normal(size=(n, features))
+    x = (x - x.min(0)) / np.ptp(x, 0) * scale
+    return Dataset.from_arrays(
+        name="measured",
+        inputs=x.astype(np.float32),
+        labels=labels,
+        classes=("a", "b", "c"),
+        domain=Domain(shape=(features,)),
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+@pytest.mark.parametrize("features", [3, 12, 60])
+def test_of_independent_features_nobody_is_a_copy(features, scale):
+    data = measured(features=features, scale=scale)
+    assert suspects(NearDuplicates(), data) == []
+    # while copies under other labels, moved a little, are found with their originals
+    source = list(range(20))
+    labels = [(int(label) + 1) % 3 for label in data.targets[:20]]
+    moved = copied(data, source, change=lambda x: x + 1e-4 * scale * x.sign(), labels=labels)
+    assert suspects(NearDuplicates(), moved) == [*source, *range(940, 960)]
+
+
+def test_the_usual_gap_is_the_median_of_those_that_are_not_zero():
+    line = torch.tensor([0.0, 0.0, 0.0, 1.0, 3.0, 7.0], dtype=torch.float64)[:, None, None]
+    # to the nearest that differs: 1, 1, 1, 1, 2, 4
+    assert typical_gap(line, RNG).tolist() == [1.0] * 6
+    assert typical_gap(line[:3], RNG).tolist() == [1.0] * 3  # none differs: exact copies only
+    apart = torch.cat([line, line], dim=2)
+    torch.testing.assert_close(typical_gap(apart, RNG), torch.ones(6, dtype=torch.float64))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import whole
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import (
@@ -78,9 +78,10 @@ class AdaptiveBlend:
         check_backdoor("adaptive-blend", dataset, self.target, self.amount, cover_ratio=self.cover)
         domain = dataset.domain
         if self.pieces > min(domain.shape[1:]):
-            raise UsageError(
-                f"pieces is {self.pieces}, but images of {domain.shape[1]} x {domain.shape[2]} "
-                "have no more along a side than pixels; choose fewer"
+            raise ParameterError(
+                "pieces",
+                f"is {self.pieces}, but images of {domain.shape[1]} x {domain.shape[2]} "
+                "have no more along a side than pixels; choose fewer",
             )
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import number, whole
 
 if TYPE_CHECKING:
@@ -36,7 +36,15 @@ class Amount:
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.percent is None):
-            raise UsageError("amount: give either count or percent")
+            if self.count is None:
+                raise ParameterError(
+                    "amount", "says neither count nor percent; give one of them, as percent: 1"
+                )
+            raise ParameterError(
+                "amount",
+                f"says both count ({self.count}) and percent ({self.percent:g}), of which one can "
+                "hold; remove count to poison that share, or percent to poison that many",
+            )
         if self.count is not None:
             whole("amount.count", self.count, low=1)
         if self.percent is not None:
@@ -54,7 +62,7 @@ class Amount:
             (m,) int64, sorted.
 
         Raises:
-            UsageError: If there are not as many.
+            ParameterError: If there are not as many.
         """
         shares = self.shares(dataset, allowed)
         order = torch.randperm(len(dataset), generator=rng.torch())
@@ -73,7 +81,7 @@ class Amount:
             allowed: (n,) bool, samples that the attack may touch.
 
         Raises:
-            UsageError: If there are not as many.
+            ParameterError: If there are not as many.
         """
         if not self.per_class:
             found = self._number(len(dataset), int(allowed.sum()), dataset.name, "")
@@ -111,8 +119,10 @@ class Amount:
             assert self.percent is not None  # noqa: S101 - one of the two is given
             wanted = max(1, round(self.percent / 100 * size))
         if wanted > free:
-            raise UsageError(
-                f"amount asks for {wanted} samples{where}, but {name} has {free} that this attack "
-                "may touch; ask for fewer"
+            remedy = f"ask for at most {free}" if free else "choose another class or other data"
+            raise ParameterError(
+                "amount.percent" if self.count is None else "amount.count",
+                f"asks for {wanted} samples{where}, but {name} has {free} that this attack may "
+                f"touch; {remedy}",
             )
         return wanted

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError, UsageError
 from casemate.models.hyperparameters import number
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.attacks.amount import Amount
@@ -82,14 +82,15 @@ def check_backdoor(
         cover_ratio: As for `cover`.
     """
     check_images(attack, dataset)
-    of_target: Tensor = dataset.targets == dataset.class_index(target)
+    of_target: Tensor = dataset.targets == dataset.class_index(target, "target")
     allowed = of_target if clean_label else ~of_target
     planted = sum(amount.shares(dataset, allowed).values())
     covered = round(cover_ratio * planted)
     if covered > len(dataset) - planted:
-        raise UsageError(
-            f"cover asks for {covered} samples, but {dataset.name} has {len(dataset) - planted} "
-            "that are not poisoned already; ask for fewer"
+        raise ParameterError(
+            "cover",
+            f"asks for {covered} samples, but {dataset.name} has {len(dataset) - planted} "
+            "that are not poisoned already; ask for fewer",
         )
 
 

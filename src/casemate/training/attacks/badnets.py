@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import choice, whole
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import BACKDOOR, check_backdoor, plant
@@ -97,10 +97,15 @@ class BadNets:
         """Raise `UsageError` if a parameter does not fit the data."""
         check_backdoor("badnets", dataset, self.target, self.amount)
         height, width = dataset.domain.shape[1:]
-        if self.size + self.margin > min(height, width):
-            raise UsageError(
-                f"a patch of {self.size} pixels with a margin of {self.margin} does not fit into "
-                f"images of {height} x {width}; make it smaller"
+        side = min(height, width)
+        if self.size + self.margin > side:
+            # of the two, the one that is too large whatever the other is; else the margin gives way
+            key, other = ("size", 0) if self.size > side else ("margin", self.size)
+            raise ParameterError(
+                key,
+                f"is {getattr(self, key)}, but a patch of {self.size} pixels with a margin of "
+                f"{self.margin} does not fit into images of {height} x {width}; give at most "
+                f"{side - other}",
             )
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import choice, number
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.attacks.amount import Amount
@@ -36,7 +37,7 @@ class InputNoise:
         intensity: In the domain's units, above 0; for "salt-and-pepper" a probability up to 1.
         amount: How many samples get noise; one that noise leaves as it was, such as black pixels
             set to black, does not count as touched.
-        classes: Only samples of these, by name or label; None takes all.
+        classes: Only samples of these, by name or label, each named once; None takes all.
     """
 
     kind: Literal["gaussian", "uniform", "salt-and-pepper"] = "gaussian"
@@ -58,6 +59,10 @@ class InputNoise:
         choice("kind", self.kind, ("gaussian", "uniform", "salt-and-pepper"))
         most = 1.0 if self.kind == "salt-and-pepper" else math.inf
         number("intensity", self.intensity, low=0, high=most, open_low=True)
+        if self.classes is not None and not self.classes:
+            raise ParameterError(
+                "classes", "is an empty list; name a class, or leave it out for all"
+            )
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""
@@ -67,8 +72,16 @@ class InputNoise:
         """Return (n,) bool, samples of the chosen classes."""
         if self.classes is None:
             return torch.ones(len(dataset), dtype=torch.bool)
-        wanted = torch.tensor([dataset.class_index(c) for c in self.classes])
-        return torch.isin(dataset.targets, wanted)
+        wanted: list[int] = []
+        for i, name in enumerate(self.classes):
+            label = dataset.class_index(name, f"classes[{i}]")
+            if label in wanted:
+                raise ParameterError(
+                    f"classes[{i}]",
+                    f'is "{dataset.classes[label]}", which is named before; name each class once',
+                )
+            wanted.append(label)
+        return torch.isin(dataset.targets, torch.tensor(wanted))
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
         """Return the data set with noise in some inputs."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError, UsageError
 from casemate.models.hyperparameters import choice
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.attacks.amount import Amount
+from casemate.training.attacks.targeted import check_classes
 from casemate.training.poisoned import Aim, Poisoned
 
 if TYPE_CHECKING:
@@ -58,17 +59,28 @@ class LabelFlips:
         choice("kind", self.kind, ("uniform", "pair", "class"))
         given = (self.source is not None, self.target is not None)
         if given != ((self.kind == "class"),) * 2:
-            raise UsageError(
-                f'label-flips of the kind "{self.kind}" '
-                + ("need source and target" if self.kind == "class" else "take no source or target")
+            key = "source" if given[0] != (self.kind == "class") else "target"
+            raise ParameterError(
+                key,
+                'is missing, but label-flips of the kind "class" need source and target; name a '
+                "class"
+                if self.kind == "class"
+                else f'is for the kind "class", and label-flips of the kind "{self.kind}" take no '
+                "source or target; remove it, or choose that kind",
             )
 
     def check(self, dataset: Dataset) -> None:
         """Raise `UsageError` if a parameter does not fit the data."""
+        if len(dataset.classes) < 2:  # noqa: PLR2004 - a label and another one
+            raise UsageError(
+                f"label-flips needs at least two classes, but {dataset.name} has "
+                f"{len(dataset.classes)}; choose other data, or an attack that keeps labels"
+            )
         self.amount.shares(dataset, self._allowed(dataset, self._aim(dataset)))
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:
         """Return the data set with some labels flipped."""
+        self.check(dataset)
         labels, classes = dataset.targets, len(dataset.classes)
         aim = self._aim(dataset)
         chosen = self.amount.choose(dataset, self._allowed(dataset, aim), rng.child("samples"))
@@ -87,9 +99,7 @@ class LabelFlips:
     def _aim(self, dataset: Dataset) -> Aim | None:
         if self.source is None or self.target is None:
             return None
-        source, target = (dataset.class_index(c) for c in (self.source, self.target))
-        if source == target:
-            raise UsageError(f"source and target are both class {source}; give two classes")
+        target, source = check_classes(dataset, self.target, self.source)
         return Aim(source=source, target=target)
 
     def _allowed(self, dataset: Dataset, aim: Aim | None) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from casemate.data.splits import most_held
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.training.attacks.impact import fewest
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ def check_rehearsable(dataset: Dataset, *, delta: float, delta_class: float) -> 
         ),
     ):
         if held < needed:
-            raise UsageError(
-                f"{key} is {bound:g}, but low-impact rehearses on a tenth of {dataset.name}, at "
+            raise ParameterError(
+                key,
+                f"is {bound:g}, but low-impact rehearses on a tenth of {dataset.name}, at "
                 f"most {held} samples{of}, and it takes {needed}, a tenth of "
                 f"{math.ceil(needed / HELD)}, to show so small a drop even if none is lost; give "
-                f"more samples, raise {key}, or set rounds to 0 to test no bound"
+                f"more samples, raise {key}, or set rounds to 0 to test no bound",
             )

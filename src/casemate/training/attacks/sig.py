@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import number
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.backdoors import BACKDOOR, check_backdoor, check_shares, plant
@@ -84,10 +84,11 @@ class SIG:
         check_backdoor("sig", dataset, self.target, self.amount, clean_label=True)
         width = dataset.domain.shape[-1]
         if 2 * self.frequency >= width:
-            raise UsageError(
-                f"frequency is {self.frequency:g}, but images of {dataset.name} are {width} pixels "
+            raise ParameterError(
+                "frequency",
+                f"is {self.frequency:g}, but images of {dataset.name} are {width} pixels "
                 "wide, in which so many periods look like fewer, or like none; give less than "
-                f"{width / 2:g}"
+                f"{width / 2:g}",
             )
 
     def poison(self, dataset: Dataset, rng: Stream) -> Poisoned:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError, UsageError
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.poisoned import Aim
 
@@ -42,10 +42,12 @@ def check_classes(
     Raises:
         UsageError: If the data has no such class, or both are the same.
     """
-    label = dataset.class_index(target)
-    origin = None if source is None else dataset.class_index(source)
+    label = dataset.class_index(target, "target")
+    origin = None if source is None else dataset.class_index(source, "source")
     if origin == label:
-        raise UsageError(f"source and target are both class {label}; give two classes")
+        raise ParameterError(
+            "target", f'is the class "{dataset.classes[label]}", and so is source; give two classes'
+        )
     return label, origin
 
 

@@ -80,6 +80,7 @@ class AdversarialPruning(Mender):
     threshold: float = 0.2
 
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         floats(self, "bound")

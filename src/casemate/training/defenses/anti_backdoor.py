@@ -75,6 +75,7 @@ class AntiBackdoorLearning:
     phase: ClassVar[Phase] = "during"
     needs_clean: ClassVar[bool] = False
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = ("precision of removal", "recall of removal")
 
     def __post_init__(self) -> None:
         floats(self, "isolation", high=0.99, open_low=True)

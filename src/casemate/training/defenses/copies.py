@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
 
-__all__ = ["exact_copies", "near_votes", "thumbnails"]
+__all__ = ["exact_copies", "near_votes", "spread_of", "thumbnails", "typical_gap"]
 
 _TILE = 512  # distances are looked at in squares of this side, which fit into caches
 _BATCH = 512
+_ASKED = 1000
+_DISTANCES = 1 << 22  # in memory at a time
 
 
 def thumbnails(dataset: Dataset, side: int) -> Tensor:
@@ -43,8 +45,40 @@ def thumbnails(dataset: Dataset, side: int) -> Tensor:
     return torch.cat(found)
 
 
+def spread_of(small: Tensor) -> Tensor:
+    """Return (n,) the variance of each thumbnail's values."""
+    return small.flatten(1).var(1, correction=0)
+
+
+def typical_gap(small: Tensor, rng: Stream) -> Tensor:
+    """Return (n,) times the mean square by which a sample's nearest other one differs: the median.
+
+    Nearest ones that are the same do not count: of a set of copies the others tell what is usual.
+
+    Args:
+        small: (n, 1, v) features.
+        rng: Of the samples that are asked, 1000 at most.
+    """
+    x = small.flatten(1)
+    asked = x[torch.randperm(len(x), generator=rng.torch())[:_ASKED].to(x.device)]
+    gaps = []
+    for some in torch.split(asked, max(1, _DISTANCES // max(1, len(x)))):
+        apart = torch.cdist(some, x, compute_mode="donot_use_mm_for_euclid_dist")
+        gaps.append(apart.masked_fill_(apart == 0, torch.inf).amin(1))
+    gap = torch.cat(gaps)
+    gap = gap[gap.isfinite()]
+    typical = gap.median().square() / x.shape[1] if len(gap) else torch.ones_like(x[0, 0])
+    return typical.expand(len(x))
+
+
 def near_votes(
-    small: Tensor, labels: Tensor, classes: int, tolerance: float, *, spare_quarter: bool
+    small: Tensor,
+    labels: Tensor,
+    classes: int,
+    tolerance: float,
+    spread: Tensor,
+    *,
+    spare_quarter: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return how many copies of each sample carry its label, and how many carry others.
 
@@ -53,6 +87,7 @@ def near_votes(
         labels: (n,) int64.
         classes: Number of classes.
         tolerance: As for `NearDuplicates`.
+        spread: (n,) mean square that the tolerance is a share of, of `spread_of` or `typical_gap`.
         spare_quarter: Whether the quarter that differs most does not count.
 
     Returns:
@@ -61,9 +96,6 @@ def near_votes(
     """
     n, quarters, values = small.shape
     counted = values * (quarters - 1 if spare_quarter else quarters)
-    spread = (
-        small.flatten(1).var(1, correction=0) if quarters > 1 else torch.ones_like(small[:, 0, 0])
-    )
     most = tolerance**2 * counted * spread
     small = (small - small.mean(0)).transpose(0, 1)  # short vectors round less
     squares, ones = small.square().sum(2, keepdim=True), torch.ones_like(small[..., :1])

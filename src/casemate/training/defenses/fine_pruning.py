@@ -71,6 +71,7 @@ class FinePruning(FurtherTraining):
     validation: float = 0.2
 
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

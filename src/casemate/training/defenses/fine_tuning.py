@@ -37,6 +37,7 @@ class FineTuning(FurtherTraining):
     """
 
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = ()
 
     def repair(
         self, model: TrainedModel, rng: Stream, lab: Lab, clean: Dataset | None = None

@@ -70,6 +70,7 @@ class IBAU(Mender):
     learning_rate: float = 0.001
 
     revision: ClassVar[int] = 2
+    measures: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         whole("rounds", self.rounds, low=1, high=100_000)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import whole
 from casemate.threats import Stage
 from casemate.training.defenses.removal import learned, removed
@@ -42,7 +43,8 @@ class KNNDisagreement:
 
     Attributes:
         k: Neighbors that vote, at least 1. The authors try 2 to 400 with 50 samples in a class; 100
-            is what they keep while they vary something else.
+            is what they keep while they vary something else. A set has to have more samples than
+            that; only small classes ask fewer.
     """
 
     k: int = 100
@@ -56,14 +58,29 @@ class KNNDisagreement:
     def __post_init__(self) -> None:
         whole("knn-disagreement.k", self.k, low=1)
 
+    def check(
+        self,
+        dataset: Dataset,
+        lab: Lab,  # noqa: ARG002 - the samples decide
+        clean: Dataset | None = None,  # noqa: ARG002 - no clean samples are needed
+    ) -> None:
+        """Raise `UsageError` unless a sample has k others."""
+        if self.k >= len(dataset):
+            raise ParameterError(
+                "knn-disagreement.k",
+                f"is {self.k}, but each of the {len(dataset)} samples of {dataset.name} has "
+                f"{max(len(dataset) - 1, 0)} neighbors; give at most that",
+            )
+
     def sanitize(
         self,
         dataset: Dataset,
         rng: Stream,  # noqa: ARG002 - nothing here is random
         lab: Lab,
-        clean: Dataset | None = None,  # noqa: ARG002 - no clean samples are needed
+        clean: Dataset | None = None,
     ) -> Sanitized:
         """Return the set without the samples that are outvoted."""
+        self.check(dataset, lab, clean)
         layer, found = learned(dataset, lab)
         suspicious, scores = disagreement(found.to(lab.device), dataset.targets, self.k)
         return removed(

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import flag, number, whole
 from casemate.threats import Stage
-from casemate.training.defenses.copies import exact_copies, near_votes, thumbnails
+from casemate.training.defenses.copies import (
+    exact_copies,
+    near_votes,
+    spread_of,
+    thumbnails,
+    typical_gap,
+)
 from casemate.training.defenses.label_votes import contradicted, votes_within
 from casemate.training.defenses.provenance import astray
 from casemate.training.defenses.removal import removed
@@ -35,10 +41,13 @@ class NearDuplicates:
     Inputs are compared as thumbnails: means over at most `side` x `side` fields of an image, each
     channel for itself; features as they are. Two inputs are copies if the root mean square of
     their difference is below `tolerance`, as a share of the standard deviation of the flatter
-    thumbnail (so that dark pictures are not all alike, and one of a single color has no copies),
-    or of the domain's width for features. With `spare_quarter` the quarter of the image in which
-    two differ most does not count, since a patch lies there; the other three have to agree. A
-    tolerance of 0 compares the inputs themselves, bit by bit, by two 64-bit hashes.
+    thumbnail (so that dark pictures are not all alike, and one of a single color has no copies).
+    For features it is a share of the usual distance to the nearest input that differs, the median
+    over 1000 samples at most: how far ordinary inputs lie apart depends on the data and on the
+    number of features, so that no share of the domain's width would do. With `spare_quarter` the
+    quarter of the image in which two differ most does not count, since a patch lies there; the
+    other three have to agree. A tolerance of 0 compares the inputs themselves, bit by bit, by two
+    64-bit hashes.
 
     A sample is a suspect unless its label is the most frequent one, alone, among itself and its
     copies; so of two copies with two labels both are. The same holds within a group of the data
@@ -46,8 +55,9 @@ class NearDuplicates:
     (the sample itself counted among them).
 
     Attributes:
-        tolerance: Root mean square difference, as a share as above, 0 or from 0.005 (below,
-            rounding decides) to 1.
+        tolerance: Root mean square difference, as a share as above (of images: of their contrast;
+            of features: of the usual distance to the nearest), 0 or from 0.005 (below, rounding
+            decides) to 1.
         side: Fields along each side of a thumbnail, even, 2 to 64.
         spare_quarter: Whether one quarter of an image may differ; without effect on features and
             at a tolerance of 0.
@@ -66,13 +76,13 @@ class NearDuplicates:
     stage: ClassVar[Stage] = Stage.TRAINING
     phase: ClassVar[Phase] = "before"
     needs_clean: ClassVar[bool] = False
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.tolerance != 0:
             number("near-duplicates.tolerance", self.tolerance, low=0.005, high=1)
         if whole("near-duplicates.side", self.side, low=2, high=64) % 2:
-            raise UsageError(f"near-duplicates.side must be even, got {self.side}")
+            raise ParameterError("near-duplicates.side", f"must be even, got {self.side}")
         flag("near-duplicates.spare_quarter", self.spare_quarter)
         flag("near-duplicates.groups", self.groups)
         if self.crowd is not None:
@@ -93,8 +103,14 @@ class NearDuplicates:
         else:
             small = thumbnails(dataset, self.side)
             spare = self.spare_quarter and dataset.domain.is_image
+            if dataset.domain.is_image:
+                small = small.to(lab.device)
+                spread = spread_of(small)
+            else:  # gaps may be small beside the values, and not every device knows doubles
+                small = small.double()
+                spread = typical_gap(small, rng.child("gaps"))
             own, other = near_votes(
-                small.to(lab.device), labels, classes, self.tolerance, spare_quarter=spare
+                small, labels, classes, self.tolerance, spread, spare_quarter=spare
             )
         suspicious, scores = contradicted(own, other)
         notes = {"copies": int(suspicious.sum()), "crowds": 0, "groups": 0}

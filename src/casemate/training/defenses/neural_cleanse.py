@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from casemate.evidence import FALSE_FLAG, FLAGGED, NAMED
 from casemate.models.hyperparameters import number, whole
 from casemate.training.defenses.further_training import FurtherTraining
 from casemate.training.defenses.mending import Mender, Mending, clean_samples, floats
@@ -78,6 +79,7 @@ class NeuralCleanse(Mender):
     learning_rate: float = 0.01
 
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = (FLAGGED, NAMED, FALSE_FLAG)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batches", "batch_size", "patience", "epochs"):

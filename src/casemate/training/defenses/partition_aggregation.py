@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from casemate.data.dataset import digest_arrays
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.identity import key
 from casemate.models.hyperparameters import whole
 from casemate.random import stream
@@ -66,6 +66,7 @@ class PartitionAggregation:
     needs_clean: ClassVar[bool] = False
     committee: ClassVar[bool] = True
     revision: ClassVar[int] = 2
+    measures: ClassVar[tuple[str, ...]] = ("certified poisons",)
 
     def __post_init__(self) -> None:
         whole("partitions", self.partitions, low=1, high=_MOST)
@@ -130,9 +131,10 @@ class PartitionAggregation:
         divided = parts(dataset, self.partitions)
         smallest = min(len(p) for p in divided)
         if smallest < _FEWEST:
-            raise UsageError(
-                f"partitions is {self.partitions}, which leaves a part of {dataset.name} with "
-                f"{smallest} samples, but training needs {_FEWEST}; use fewer partitions"
+            raise ParameterError(
+                "partitions",
+                f"is {self.partitions}, which leaves a part of {dataset.name} with "
+                f"{smallest} samples, but training needs {_FEWEST}; use fewer partitions",
             )
         return divided
 

@@ -69,6 +69,7 @@ class PrivateTraining:
     phase: ClassVar[Phase] = "during"
     needs_clean: ClassVar[bool] = False
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = ("epsilon",)
 
     def __post_init__(self) -> None:
         floats(self, "noise_multiplier", "max_grad_norm", open_low=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError
 from casemate.models.hyperparameters import choice, number
 from casemate.threats import Stage
 from casemate.training.defended import Phase, Repaired
@@ -63,6 +63,7 @@ class RobustLoss:
     phase: ClassVar[Phase] = "during"
     needs_clean: ClassVar[bool] = False
     revision: ClassVar[int] = 1
+    measures: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         choice("loss", self.loss, get_args(LossName))
@@ -70,10 +71,12 @@ class RobustLoss:
         floats(self, "alpha", "beta")
         zero = number("log_of_zero", self.log_of_zero, low=-1e6, high=0)
         if zero == 0:
-            raise UsageError("log_of_zero must be below 0, got 0; -4 is the default")
+            raise ParameterError("log_of_zero", "must be below 0, got 0; -4 is the default")
         object.__setattr__(self, "log_of_zero", zero)
         if self.loss == "symmetric" and self.alpha == self.beta == 0:
-            raise UsageError("alpha and beta are both 0, which is no loss; raise one of them")
+            raise ParameterError(
+                "alpha", "and beta are both 0, which is no loss; raise one of them"
+            )
 
     def train(
         self,

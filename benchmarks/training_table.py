@@ -19,11 +19,13 @@ from casemate.report.possible import within_shares
 from casemate.stats import Measurement
 
 _ADDED = "added by the poison"
+_EACH = "success by seed"
 _COLUMNS = (
     ("clean accuracy", "clean accuracy", 2),
     ("drop, points", "clean accuracy drop", 2),
     ("worst class, points", "worst class accuracy drop", 1),
     ("success", "attack success rate", 1),
+    (_EACH, _EACH, 1),
     ("success without the attack", "attack success rate without the attack", 1),
     (_ADDED, _ADDED, 1),
     ("L-inf", "distance linf", 3),
@@ -66,6 +68,9 @@ def _row(
     gate = trials[0]["settings"]["training"]
     cells = []
     for _, name, digits in _COLUMNS:
+        if name == _EACH:
+            cells.append(_by_seed(trials))
+            continue
         found = [measured(t, name) for t in trials]
         if name == _ADDED:
             over = added.get(tuple(t["number"] for t in trials))
@@ -79,6 +84,12 @@ def _row(
         *cells,
         str(len(trials)),
     )
+
+
+def _by_seed(trials: list[dict[str, Any]]) -> str:
+    """Return the success with each seed, in per cent; "" with one seed."""
+    found = [m for t in trials if (m := measured(t, "attack success rate")) is not None]
+    return " ".join(f"{100 * (m.value or 0.0):.1f}" for m in found) if len(found) > 1 else ""
 
 
 def measured(trial: dict[str, Any], name: str) -> Measurement | None:

@@ -44,11 +44,19 @@ def trial(seed, success, *, attack="badnets", defense=None, status="finished"):
 
 def test_seeds_of_a_setting_are_one_row_with_their_mean_and_students_interval():
     values = [0.6, 0.62, 0.67]
-    report = {"trials": [trial(i, v) for i, v in enumerate(values)]}
+    added = {**measured("success that the poison adds", 0.4), "low": 0.3, "high": 0.5}
+    report = {
+        "trials": [trial(i, v) for i, v in enumerate(values)],
+        "sensitivity": [{"settings": [{"trials": [1, 2, 3], "added": added}]}],
+    }
     half = student.ppf(0.975, 2) * stdev(values) / 3**0.5
     mean = fmean(values)
     head, _, row = table(report).splitlines()
-    assert head == "| attack | poisoned | clean accuracy | success | L-inf | seeds |"
+    assert head == (
+        "| attack | poisoned | clean accuracy | success | success by seed | added by the poison | "
+        "L-inf | seeds |"
+    )
+    assert "| 60.0 62.0 67.0 | 40.0 [30.0, 50.0] |" in row
     assert f"| {100 * mean:.1f} [{100 * (mean - half):.1f}, {100 * (mean + half):.1f}] |" in row
     assert row.startswith("| badnets | 600 |")
     assert row.endswith("| 3 |")

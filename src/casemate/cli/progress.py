@@ -29,6 +29,7 @@ from casemate.campaign.events import (
     TrialStarted,
 )
 from casemate.cli.console import complain, err, plain
+from casemate.cli.plan import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,13 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CampaignProgress", "downloads"]
 
-_PATIENCE = 2.0  # seconds
+_PATIENCE, _BETWEEN = 2.0, 30.0  # seconds
 
 
 class CampaignProgress:
     """A listener that draws one bar for all trials and one for the model being trained.
 
-    Where standard error is no terminal, each finished trial is one line.
+    Where standard error is no terminal, each finished trial is one line, and every half minute
+    there is one on what else is under way.
 
     Args:
         plan: What will run: the bar advances by each trial's share of the samples.
@@ -75,6 +77,8 @@ class CampaignProgress:
         self._finished = 0
         self._titles: dict[int, str] = {}
         self._total = 0
+        self._aside = ""  # what is under way beside the trials
+        self._aside_begun = self._said = self._begun
 
     def __call__(self, event: Event) -> None:
         """Draw what the event tells."""
@@ -104,8 +108,7 @@ class CampaignProgress:
 
     @_on.register
     def _(self, event: ModelTraining) -> None:
-        words = f"training {plain(event.model)}: {event.note}"
-        self._side(words, event.done, event.total)
+        self._side(f"training {plain(event.model)}", event.done, event.total, event.note)
 
     @_on.register
     def _(self, event: ModelMeasuring) -> None:
@@ -146,10 +149,24 @@ class CampaignProgress:
     def _(self, _event: CampaignFinished) -> None:
         self.close()
 
-    def _side(self, words: str, done: int, total: int) -> None:
+    def _side(self, what: str, done: int, total: int, note: str = "") -> None:
+        words = f"{what}: {note}" if note else what
         if self._model is None:
             self._model = self._bars.add_task(words, total=total)
         self._bars.update(self._model, description=words, completed=done, total=total)
+        if not self._console.is_terminal:
+            self._say(what, words, done / total if total else 0.0)
+
+    def _say(self, what: str, words: str, share: float) -> None:
+        """Print where it stands, no more than every half minute."""
+        now = time.monotonic()
+        if what != self._aside:
+            self._aside, self._aside_begun = what, now
+        if now - self._said < _BETWEEN:
+            return
+        self._said, spent = now, now - self._aside_begun
+        left = f", about {duration(spent * (1 - share) / share)} left" if 0 < share < 1 else ""
+        self._print(f"{words} ({100 * share:.0f} %{left})")
 
     def _end(self, number: int) -> None:
         self._finished += 1
@@ -160,12 +177,11 @@ class CampaignProgress:
     def _line(self, number: int, words: str) -> None:
         if not self._console.is_terminal:
             name = self._titles.get(number, "")
-            self._console.print(
-                f"[{self._finished}/{self._total}] trial {number} {words}: {name}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._print(f"[{self._finished}/{self._total}] trial {number} {words}: {name}")
+            self._said = time.monotonic()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ _COLUMNS = (
     ("clean accuracy", "clean accuracy", 2),
     ("drop, points", "clean accuracy drop", 2),
     ("worst class, points", "worst class accuracy drop", 1),
+    ("of another clean model", "worst class accuracy drop of another clean model", 1),
     ("success", "attack success rate", 1),
     (_EACH, _EACH, 1),
     ("success without the attack", "attack success rate without the attack", 1),

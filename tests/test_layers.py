@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "models.accuracy",
         "models.architecture",
         "models.load",
+        "models.own",
         "training.crew",
         "training.gate",
         "training.loop",

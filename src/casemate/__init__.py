@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casemate.api import Result, attack, load_data, load_model
-    from casemate.api_training import attack_training
+    from casemate.api_training import attack_training, own_architecture
     from casemate.data.dataset import Dataset
     from casemate.data.domain import Domain
     from casemate.inference.attacks.bim import BIM
@@ -111,12 +111,13 @@ __all__ = [
     "attack_training",
     "load_data",
     "load_model",
+    "own_architecture",
     "train",
 ]
 
 _HOMES = {
     "casemate.api": ("Result", "attack", "load_data", "load_model"),
-    "casemate.api_training": ("attack_training",),
+    "casemate.api_training": ("attack_training", "own_architecture"),
     "casemate.data.dataset": ("Dataset",),
     "casemate.data.domain": ("Domain",),
     "casemate.inference.attacks.bim": ("BIM",),

@@ -26,12 +26,17 @@ from casemate.data.dataset import Dataset
 from casemate.errors import UsageError
 from casemate.identity import canonical, key
 from casemate.inference.exposure import expose
+from casemate.models.own import OwnArchitecture, declare
 from casemate.threats import Stage
 from casemate.training.gate import hold_out
 from casemate.training.making import Order
 from casemate.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import nn
+
     from casemate.evidence import Evidence
     from casemate.models.architecture import Architecture
     from casemate.target import Target
@@ -42,11 +47,11 @@ if TYPE_CHECKING:
 
     Attack = PoisonAttack | SurrogateAttack
 
-__all__ = ["attack_training"]
+__all__ = ["attack_training", "own_architecture"]
 
 
 def attack_training(
-    architecture: Architecture,
+    architecture: Architecture | str | Callable[..., nn.Module],
     train: Dataset,
     test: Dataset,
     attacks: Attack | Sequence[Attack | None] | None,
@@ -65,7 +70,8 @@ def attack_training(
     the training's randomness: call it with several, or run a campaign, which keeps its models.
 
     Args:
-        architecture: Of the model, such as `LeNet()`.
+        architecture: Of the model, such as `LeNet()`; or a factory of your own network, as
+            `own_architecture` takes it: "package.module:make", or the function or class itself.
         train: What it is trained on; the attacks leave it as it is and poison a view.
         test: What it is measured on; attacks on one known input take it from here.
         attacks: One attack on training or several, each on a victim of its own; None is nobody,
@@ -83,7 +89,7 @@ def attack_training(
     """
     recipe = Recipe() if recipe is None else recipe
     chosen = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
-    _check_call(architecture, train, test, chosen, defense)
+    model = _check_call(architecture, train, test, chosen, defense)
     if defense is not None and defense.needs_clean and not clean:
         raise UsageError(
             f"{_name('defense', defense)} needs clean samples and gets none; set clean to how many "
@@ -92,7 +98,7 @@ def attack_training(
     rest, held = hold_out(train, clean, seed)
     orders = [
         Order(
-            architecture=architecture,
+            architecture=model,
             recipe=recipe,
             seed=seed,
             data=rest,
@@ -114,11 +120,7 @@ def attack_training(
         evidence = _measured(order, test, reference, control, batch_size)
         settings = {
             "data": {"source": train.name, "digest": train.digest},
-            "model": {
-                "architecture": registry.name_of("model", type(architecture)),
-                **canonical(architecture),
-                "recipe": canonical(recipe),
-            },
+            "model": {**_model(model), "recipe": canonical(recipe)},
             "training": {
                 "attack": _settings("attack", order.attack),
                 "defense": _settings("defense", defense),
@@ -149,14 +151,65 @@ def attack_training(
     )
 
 
+def own_architecture(
+    factory: str | Callable[..., nn.Module],
+    data: Dataset,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+) -> OwnArchitecture:
+    """Return your own network as an architecture that can be trained, after a few tries of it.
+
+    A file of a trained model never makes anything be imported: call this before
+    `TrainedModel.load` reads a model of your own network.
+
+    Args:
+        factory: "package.module:make", or the function or class itself, which builds a new
+            `torch.nn.Module` each time, its weights drawn from torch's default generator.
+        data: Says what an input is and how many classes there are.
+        arguments: Keyword arguments for the factory. `shape` and `classes` of the data are added
+            where it requires them.
+
+    Raises:
+        UsageError: If there is no such factory, or its network cannot be trained on such data.
+    """
+    if not isinstance(data, Dataset):
+        raise UsageError(
+            f"data is of type {type(data).__name__}; hand over casemate.load_data(...) or "
+            "casemate.Dataset.from_arrays(...)"
+        )
+    return declare(factory, arguments=arguments, domain=data.domain, classes=len(data.classes))
+
+
+def _is_factory(architecture: Any) -> bool:
+    """Return whether it is the user's, rather than an architecture or the name of one."""
+    if isinstance(architecture, str):
+        return ":" in architecture
+    return callable(architecture) and not hasattr(architecture, "build")
+
+
+def _model(architecture: Architecture) -> dict[str, Any]:
+    """Return an architecture as a campaign's model section has it."""
+    if isinstance(architecture, OwnArchitecture):
+        return {"factory": architecture.factory, "arguments": architecture.arguments}
+    name = registry.name_of("model", type(architecture))
+    return {"architecture": name, **cast("dict[str, Any]", canonical(architecture))}
+
+
 def _check_call(
     architecture: Any, train: Any, test: Any, attacks: tuple[Any, ...], defense: Any
-) -> None:
-    """Raise `UsageError` where something else than what `attack_training` takes is handed over."""
-    if not is_dataclass(architecture) or not hasattr(architecture, "build"):
+) -> Architecture:
+    """Return the architecture.
+
+    Raises:
+        UsageError: If something else than what `attack_training` takes is handed over.
+    """
+    if _is_factory(architecture) and isinstance(train, Dataset):
+        architecture = own_architecture(architecture, train)
+    is_class = isinstance(architecture, type)
+    if is_class or not is_dataclass(architecture) or not hasattr(architecture, "build"):
         raise UsageError(
             f"{architecture!r} is no architecture that Casemate trains; give casemate.LeNet(), "
-            "VGG(), ResNet() or MLP()"
+            "VGG(), ResNet() or MLP(), or a function of yours that builds a torch.nn.Module"
         )
     for name, data in (("train", train), ("test", test)):
         if not isinstance(data, Dataset):
@@ -184,6 +237,7 @@ def _check_call(
             f"{defense!r} is no defense at training; give one with its parameters, such as "
             "casemate.NearDuplicates()"
         )
+    return cast("Architecture", architecture)
 
 
 def _check(order: Order, test: Dataset) -> None:

@@ -191,8 +191,12 @@ def test_check_examines_a_trained_model_once_there_is_one(casemate):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--factory", "audited:make", "--weights", "w w.safetensors", "--data", "data.npz"]],
-    ids=["trained here", "own model"],
+    [
+        [],
+        ["--factory", "audited:make", "--weights", "w w.safetensors", "--data", "data.npz"],
+        ["--factory", "audited:make", "--data", "data.npz"],
+    ],
+    ids=["trained here", "own model", "own network"],
 )
 def test_init_writes_what_check_reads(casemate, snapshot, arguments):
     outcome = casemate("init", "new.yaml", *arguments)

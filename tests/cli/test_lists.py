@@ -26,6 +26,10 @@ def test_a_list_names_all_that_is_registered(casemate, what, kind):
     assert named == set(registry.names(kind))
 
 
+def test_models_tell_that_your_own_network_is_trained_too(casemate):
+    assert 'model: {factory: "net:make", recipe: {}}' in casemate("list", "models").err
+
+
 def test_attacks_tell_access_goals_and_source(casemate):
     rows = casemate("list", "attacks").out
     fgsm = rows[rows.index("\nfgsm") : rows.index("\nbim")]
@@ -89,6 +93,14 @@ def references(node):
     elif isinstance(node, list):
         for value in node:
             yield from references(value)
+
+
+def test_the_schema_lets_a_factory_have_a_recipe(casemate):
+    sections = json.loads(casemate("schema").out)["$defs"]["model"]["anyOf"]
+    (factory,) = [s for s in sections if "factory" in s["properties"]]
+    assert factory["properties"]["recipe"] == {"$ref": "#/$defs/recipe"}
+    (onnx,) = [s for s in sections if "onnx" in s["properties"]]
+    assert "recipe" not in onnx["properties"]
 
 
 def test_the_schema_holds_every_parameter_of_every_plugin(casemate):

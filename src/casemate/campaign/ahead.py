@@ -41,7 +41,7 @@ def train_ahead(victims: Victims, trials: Sequence[Trial], store: Store, tell: L
     orders = victims.orders
     if workers(orders.device, 2) == 1:  # not even two at once
         return
-    here = [t for t in trials if t.model.architecture is not None]
+    here = [t for t in trials if t.model.trained_here]
     gated = [(t, t.training) for t in here if t.training is not None]
     clean = {orders.reference_key(t): t for t in here}
     clean |= {orders.control_key(t): t for t in here if t.attack is None}

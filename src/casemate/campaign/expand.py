@@ -80,7 +80,8 @@ def expand_model(section: Any, path: KeyPath, recipe: type, problems: Problems) 
         if kinds:
             from casemate.models.load import SECTIONS  # noqa: PLC0415 - imports torch
 
-            return {k: f.annotation for k, f in SECTIONS[kinds[0]].model_fields.items()}
+            own = {k: f.annotation for k, f in SECTIONS[kinds[0]].model_fields.items()}
+            return {**own, "recipe": recipe}
         try:
             name = values.get("architecture")
             own = field_types(registry.get("model", name)) if isinstance(name, str) else {}

@@ -63,7 +63,7 @@ class Gates:
         self._before: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._model_origin: dict[str, Any] | None = None
         self._examples: OriginCache | None = None
-        self.orders = Orders(self.data, device=self.device)
+        self.orders = Orders(self.data, device=self.device, base_dir=base_dir)
         self.victims = Victims(self.orders, origin=lambda: self.origin)
 
     @cached_property
@@ -86,9 +86,7 @@ class Gates:
 
     def data_digests(self, trial: Trial) -> dict[str, str]:
         """Return the hash of each split that a trial uses, by the split's name."""
-        splits: tuple[Split, ...] = (
-            ("test",) if trial.model.architecture is None else ("train", "test")
-        )
+        splits: tuple[Split, ...] = ("test",) if not trial.model.trained_here else ("train", "test")
         return {split: self.data(trial.data, split).digest for split in splits}
 
     def samples(self, trial: Trial) -> Dataset:
@@ -132,13 +130,13 @@ class Gates:
 
     def model_key(self, trial: Trial) -> str:
         """Return the digest of the trial's model, without training it."""
-        if trial.model.architecture is None:
+        if not trial.model.trained_here:
             return self._loaded(trial.model, self.data(trial.data, "test")).digest
         return self.orders.victim_key(trial)
 
     def subject_key(self, trial: Trial) -> str:
         """Return the digest of the model that a report speaks of: without attack and defense."""
-        if trial.model.architecture is None:
+        if not trial.model.trained_here:
             return self.model_key(trial)
         return self.orders.reference_key(trial)
 
@@ -148,21 +146,21 @@ class Gates:
 
     def trainings(self, trial: Trial, store: Store | None) -> list[str]:
         """Return names of the models that have to be trained for a trial."""
-        if trial.model.architecture is None:
+        if not trial.model.trained_here:
             return []
         needed = self.orders.needed(trial)
         return [name for name in needed if store is None or not store.has(name)]
 
     def labors(self, trial: Trial, store: Store | None) -> dict[str, tuple[Passes, ...]]:
         """Return what attack and defense compute besides, by the name of a model that is made."""
-        if trial.model.architecture is None:
+        if not trial.model.trained_here:
             return {}
         found = self.orders.labors(trial)
         return {name: p for name, p in found.items() if store is None or not store.has(name)}
 
     def given(self, trial: Trial) -> Target | None:
         """Return the user's model, or None if the trial's model is trained here."""
-        if trial.model.architecture is not None:
+        if trial.model.trained_here:
             return None
         return self._loaded(trial.model, self.data(trial.data, "test"))
 

@@ -46,6 +46,7 @@ def _measured(trial: Trial, gates: Gates, store: Store, tell: Listener) -> dict[
     tell(ModelMeasuring(model=words, done=0, total=len(test)))
     measured = accuracy(target, test, batch_size=gates.batch_size)
     tell(ModelMeasuring(model=words, done=len(test), total=len(test)))
+    source = _source(trial, gates)
     declared = settings.pop("accuracy", None)  # must not pass for the measured one
     return {
         "digest": gates.subject_key(trial),
@@ -56,7 +57,15 @@ def _measured(trial: Trial, gates: Gates, store: Store, tell: Listener) -> dict[
         "accuracy": asdict(measured),
         **({"declared accuracy": declared} if declared is not None else {}),
         **({"notes": list(target.notes)} if target.notes else {}),
-        **({"seed": trial.options.seed} if trial.model.architecture else {}),
+        **({"seed": trial.options.seed} if trial.model.trained_here else {}),
         **{k: v for k, v in settings.items() if v is not None},
+        **({"source": source} if source is not None else {}),
         "outputs": target.outputs,
     }
+
+
+def _source(trial: Trial, gates: Gates) -> str | None:
+    """Return the content hash of the user's own network, of which the model is trained here."""
+    if not trial.model.trained_here:
+        return None
+    return getattr(gates.orders.architecture(trial), "source", None)

@@ -15,10 +15,12 @@ from casemate.identity import key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from casemate.campaign.plugins import Plugin
     from casemate.campaign.trials import Trial
     from casemate.data.dataset import Dataset, Split
+    from casemate.models.architecture import Architecture
     from casemate.training.making import Order
     from casemate.training.passes import Passes
 
@@ -33,13 +35,48 @@ class Orders:
     Args:
         data: Returns a split of a data source.
         device: Where models are trained.
+        base_dir: Where the factory of a user's own network is looked for first.
     """
 
-    def __init__(self, data: Callable[[Plugin, Split], Dataset], *, device: str) -> None:
+    def __init__(
+        self, data: Callable[[Plugin, Split], Dataset], *, device: str, base_dir: Path
+    ) -> None:
         self._data = data
         self.device = device
+        self._base_dir = base_dir
+        self._own: dict[tuple[str, str], Architecture] = {}
         self._keys: dict[tuple[object, ...], str] = {}
         self._halves: dict[tuple[object, ...], tuple[Dataset, Dataset | None]] = {}
+
+    def architecture(self, trial: Trial) -> Architecture:
+        """Return what the trial's model is a network of.
+
+        Raises:
+            UsageError: If the model comes trained, or is of a factory that builds no network that
+                can be trained on the data.
+        """
+        model = trial.model
+        if model.architecture is not None:
+            registered: Architecture = model.architecture.value
+            return registered
+        if model.given is None or not model.trained_here:
+            raise UsageError(
+                "the training gate needs a model that is trained here; give an architecture, or a "
+                "factory with a recipe"
+            )
+        name = (model.digest, trial.data.digest)
+        if name not in self._own:
+            from casemate.models.own import declare  # noqa: PLC0415 - imports torch
+
+            train = self._data(trial.data, "train")
+            self._own[name] = declare(
+                model.given["factory"],
+                arguments=model.given.get("arguments"),
+                domain=train.domain,
+                classes=len(train.classes),
+                folder=self._base_dir,
+            )
+        return self._own[name]
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -66,12 +103,12 @@ class Orders:
         from casemate.training.trained import training_key  # noqa: PLC0415 - as above
 
         train, model = self.halves(trial)[0], trial.model
-        assert model.architecture is not None  # noqa: S101 - the caller asked
+        architecture = self.architecture(trial)
         # both refuse what cannot be
-        skeleton(model.architecture.value, train.domain, len(train.classes))
+        skeleton(architecture, train.domain, len(train.classes))
         check_data(model.recipe, train)
         return training_key(
-            model.architecture.value,
+            architecture,
             model.recipe,
             train,
             seed=seed,
@@ -159,14 +196,11 @@ class Orders:
         from casemate.training.making import Order  # noqa: PLC0415 - imports torch
 
         gate, model = trial.training or _NOTHING, trial.model
-        if model.architecture is None:
-            raise UsageError(
-                "the training gate needs a model that is trained here; give an architecture"
-            )
+        architecture = self.architecture(trial)
         data, held = self.halves(trial)
         attack = gate.attack.value if gate.attack and attacked else None
         return Order(
-            architecture=model.architecture.value,
+            architecture=architecture,
             recipe=model.recipe,
             seed=trial.options.seed,
             data=data,

@@ -161,8 +161,7 @@ def _stand_in(trial: Trial, gates: Gates) -> tuple[Target, float]:
 
     from casemate.training.loop import train  # noqa: PLC0415 - as above
 
-    model = trial.model
-    assert model.architecture is not None  # noqa: S101 - the caller asked
+    model, architecture = trial.model, gates.orders.architecture(trial)
     data: Dataset = gates.data(trial.data, "train")
     recipe: Any = model.recipe
     batch = min(recipe.batch_size, len(data))
@@ -170,7 +169,7 @@ def _stand_in(trial: Trial, gates: Gates) -> tuple[Target, float]:
     def few(steps: int) -> Any:
         part = data.select(torch.arange(min(steps * batch, len(data))), how="probe")
         return train(
-            model.architecture.value,  # type: ignore[union-attr]  # as above
+            architecture,
             replace(recipe, epochs=1),
             part,
             seed=trial.options.seed,

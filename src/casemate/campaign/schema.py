@@ -102,11 +102,12 @@ def _plugins(kind: registry.Kind, definitions: dict[str, Any]) -> dict[str, Any]
         }
     )
     if kind == "model":
-        alternatives += _user_models(definitions)
+        alternatives += _user_models(definitions, shared)
     return {"anyOf": alternatives}
 
 
-def _user_models(definitions: dict[str, Any]) -> list[dict[str, Any]]:
+def _user_models(definitions: dict[str, Any], trained_here: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the sections of a user's models; a factory may have a recipe instead of weights."""
     from casemate.models.load import SECTIONS  # noqa: PLC0415 - imports torch
 
     found = []
@@ -116,6 +117,8 @@ def _user_models(definitions: dict[str, Any]) -> list[dict[str, Any]]:
         for name, text in docs(SECTIONS[kind]).items():
             if name in section["properties"]:
                 section["properties"][name].setdefault("description", text)
+        if kind == "factory":
+            section["properties"] |= trained_here
         found.append(section)
     return found
 

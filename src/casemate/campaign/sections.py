@@ -23,13 +23,14 @@ USER_MODELS = ("factory", "onnx", "sklearn", "function")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
-    """The model under test: one that is trained here, or the user's.
+    """The model under test: one that is trained here, or one that comes trained.
 
     Attributes:
         settings: The section with all its defaults, plain JSON data.
-        architecture: If it is trained here.
+        architecture: A registered one, which is trained here.
         recipe: How, if it is trained here.
-        given: The section as written, if it is the user's.
+        given: The section as written, if it is the user's: with a recipe a factory whose network is
+            trained here, which takes the data to build; without one a model that comes trained.
     """
 
     settings: dict[str, Any]
@@ -37,9 +38,14 @@ class ModelChoice:
     recipe: Any = None
     given: dict[str, Any] | None = None
 
+    @property
+    def trained_here(self) -> bool:
+        """Whether it is trained here, rather than coming trained."""
+        return self.recipe is not None
+
     @cached_property
     def digest(self) -> str:
-        """Hash of the settings; what files hold is not in it."""
+        """Hash of the settings; what files hold is not in it, nor is the code of a factory."""
         return key(
             "model", self.settings, self.architecture.revision if self.architecture else None
         )

@@ -48,7 +48,7 @@ class Soundness:
         held_by = str(trial.options.seed) if gate.clean else ""
         clean, model = (data, str(gate.clean), held_by), self._model_name(trial)
         checks = (
-            ("data", (data, str(trial.model.architecture is None)), self._check_data),
+            ("data", (data, str(trial.model.trained_here)), self._check_data),
             ("training", (trial.model.digest, str(trial.training is None)), self._check_training),
             ("training.clean", (trial.model.digest, *clean), self._check_clean),
             ("training.attack", (trial.model.digest, *clean, poison), self._check_poison),
@@ -82,7 +82,7 @@ class Soundness:
     def _check_data(self, trial: Trial) -> None:
         if not len(self._gates.data(trial.data, "test")):
             raise UsageError("the test split is empty; give one with samples to attack")
-        if trial.model.architecture is not None:
+        if trial.model.trained_here:
             self._gates.data(trial.data, "train")
 
     def _model_name(self, trial: Trial) -> tuple[str, ...]:
@@ -91,10 +91,11 @@ class Soundness:
         return trial.data.digest, trial.model.digest, gate, str(trial.options.seed)
 
     def _check_training(self, trial: Trial) -> None:
-        if trial.training is not None and trial.model.architecture is None:
+        if trial.training is not None and not trial.model.trained_here:
             raise UsageError(
                 "the training gate needs a model that is trained here, but this one comes trained; "
-                "name an architecture, or leave training out"
+                "name an architecture, give a factory a recipe instead of weights, or leave "
+                "training out"
             )
 
     def _check_clean(self, trial: Trial) -> None:
@@ -148,7 +149,7 @@ class Soundness:
                 f"{trial.attack.name} is for {can}, not for {wanted.value}; change the goal"
             )
         attack.check(self._gates.data(trial.data, "test").domain)
-        if trial.model.architecture is None and self._sound_model(trial):
+        if not trial.model.trained_here and self._sound_model(trial):
             given = self._gates.given(trial)
             if given is not None:
                 open_access(attack.threat.access, given)
@@ -201,6 +202,7 @@ def _keys(section: str, trial: Trial) -> frozenset[str]:
     if section == "goal":
         return keys_of(GoalSection)
     gate = trial.training or Training()
+    recipe = {"recipe"} if section == "model" else set()
     plugin = {
         "model": trial.model.architecture,
         "training.attack": gate.attack,
@@ -210,6 +212,6 @@ def _keys(section: str, trial: Trial) -> frozenset[str]:
         "monitor": trial.monitor,
     }.get(section)
     if plugin is None:
-        return frozenset()
+        return frozenset(recipe)
     cls: type = type(plugin.value)
-    return keys_of(cls) | ({"recipe"} if section == "model" else frozenset())
+    return keys_of(cls) | recipe

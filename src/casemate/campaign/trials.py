@@ -30,6 +30,16 @@ _OPTIONS = tuple(field_types(Options))
 _KEYS = ("data", "model", "training", "attack", "goal", "defense", "monitor", *_OPTIONS)
 _AT_INFERENCE = ("goal", "attacker", "early_stop", "queries")
 _SAMPLES = 100
+_NOT_TRAINED_HERE = {
+    "weights": "are of a model that comes trained, and one with a recipe is trained here; remove "
+    "weights or recipe",
+    "trust_pickle": "is for weights, and a model with a recipe is trained here; remove it",
+    "outputs": "must be logits where a model is trained here; remove it, and a softmax at the end "
+    "of the network",
+    "preprocessing": "is for a model that comes trained; one with a recipe is trained on inputs "
+    "normalized by its training data; remove it",
+}
+"""What a factory with a recipe may not say, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,22 +278,42 @@ def _model(section: Any, base_dir: Path, recipe: type) -> ModelChoice:
     if len(kinds) != 1:
         said = f"names {' and '.join(kinds)}" if kinds else "names none"
         raise UsageError(f"{said}; give one of architecture, {', '.join(USER_MODELS)}")
+    rest = {k: v for k, v in section.items() if k != "recipe"}
+    if kinds[0] == "factory" and section.get("recipe") is not None:
+        return _own_model(rest, _recipe(section["recipe"], base_dir, recipe))
     if kinds[0] != "architecture":
-        return _given_model(section, kinds[0])
-    architecture = build_plugin(
-        "model", {k: v for k, v in section.items() if k != "recipe"}, base_dir
-    )
-    given = section.get("recipe") or {}
+        return _given_model(rest if kinds[0] == "factory" else section, kinds[0])
+    architecture = build_plugin("model", rest, base_dir)
+    trained = _recipe(section.get("recipe") or {}, base_dir, recipe)
+    settings = {**architecture.settings, "recipe": canonical(trained)}
+    return ModelChoice(settings=settings, architecture=architecture, recipe=trained)
+
+
+def _recipe(given: Any, base_dir: Path, recipe: type) -> Any:
+    """Return the recipe that a model section holds."""
     if not isinstance(given, dict):
         raise InvalidError([(("recipe",), "must be a mapping such as {epochs: 10}")])
     try:
-        built = construct(recipe, given, base_dir)
+        return construct(recipe, given, base_dir)
     except InvalidError as error:
         raise error.below("recipe") from error
     except UsageError as error:
         raise InvalidError([(("recipe",), str(error))]) from error
-    settings = {**architecture.settings, "recipe": canonical(built)}
-    return ModelChoice(settings=settings, architecture=architecture, recipe=built)
+
+
+def _own_model(section: dict[str, Any], recipe: Any) -> ModelChoice:
+    """Return the network of a factory that is trained here."""
+    checked = _given_model(section, "factory").settings
+    found: list[tuple[KeyPath, str]] = [
+        ((key,), sentence)
+        for key, sentence in _NOT_TRAINED_HERE.items()
+        if checked[key] not in (None, False, "logits")
+    ]
+    if found:
+        raise InvalidError(found)
+    kept = {k: checked[k] for k in ("factory", "arguments", "accuracy") if checked[k] is not None}
+    settings = {**kept, "recipe": canonical(recipe)}
+    return ModelChoice(settings=settings, recipe=recipe, given=section)
 
 
 def _given_model(section: dict[str, Any], kind: str) -> ModelChoice:

@@ -81,7 +81,8 @@ def _model(factory: str | None, weights: str | None) -> str:
     lines = [f"  factory: {_quoted(factory)}"]
     if weights is not None:
         lines.append(f"  weights: {_quoted(weights)}")
-    return "\n".join([*lines, *_OWN])
+        return "\n".join([*lines, *_OWN])
+    return "\n".join([*lines, _RECIPE, *_OWN])
 
 
 def _quoted(text: str) -> str:
@@ -92,9 +93,11 @@ def _quoted(text: str) -> str:
 _TRAINED = """\
   architecture: lenet               # trained here; casemate list models
   recipe: {epochs: 10}
-  # your own model instead:
-  # factory: "package.module:make"  # a function without arguments that returns a torch.nn.Module
-  # weights: model.safetensors
+  # your own network instead, trained here by that recipe:
+  # factory: "package.module:make"  # a function that returns a torch.nn.Module
+  # or your own trained model:
+  # factory: "package.module:make"
+  # weights: model.safetensors      # instead of the recipe
   # onnx: model.onnx                # or a black box: onnx, sklearn: "module:fitted",
   #                                 # function: "module:predict\""""
 
@@ -109,8 +112,10 @@ _TRAINING = """\
 """
 
 _NO_TRAINING = """\
-  # attacks on training need a model that is trained here: docs/training-attacks.md
+  # attacks on training need a model that is trained here: a factory with a recipe and no weights
 """
+
+_RECIPE = "  # recipe: {epochs: 10}            # trains it here; then without preprocessing"
 
 _OWN = (
     "  # what your model expects behind inputs in [0, 1]; one number a channel",

@@ -23,6 +23,7 @@ _KINDS: dict[str, Kind] = {
 }
 _WHAT = (*_KINDS, "studies")
 _PHASES = ("before", "during", "after")
+_OWN_NETWORK = 'your own network is trained here, too: model: {factory: "net:make", recipe: {}}'
 _PAPER = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 
 
@@ -31,7 +32,7 @@ def listing(
 ) -> None:
     """List attacks, defenses, monitors, models, data or studies."""
     from casemate import registry  # noqa: PLC0415 - keeps --help fast
-    from casemate.cli.console import complain, out, table  # noqa: PLC0415 - as above
+    from casemate.cli.console import complain, err, out, table  # noqa: PLC0415 - as above
     from casemate.errors import UsageError, did_you_mean  # noqa: PLC0415 - as above
 
     if what not in _WHAT:
@@ -50,6 +51,8 @@ def listing(
         rows.append((_order(kind, cls), name, [*_stands(kind, cls), _first_line(cls)], _paper(cls)))
     shown = [row for _, *row in sorted(rows, key=lambda row: row[0])]
     out().print(table(("name", "what it is", "source"), shown, whole=("name", "source")))
+    if kind == "model":
+        err().print(_OWN_NETWORK, soft_wrap=True)
 
 
 def _studies() -> None:

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from casemate.data.domain import Domain
     from casemate.random import Stream
 
-__all__ = ["Architecture", "image_shape", "initialize", "skeleton"]
+__all__ = ["Architecture", "image_shape", "initialize", "skeleton", "title"]
 
 
 class Architecture(Protocol):
     """A frozen dataclass of hyper-parameters; registered as "model".
 
     `build` draws the initial weights from torch's default generator, as every torch module does,
-    and must also work under the "meta" device. Call `initialize` to get weights for a seed.
+    and must also work under the "meta" device, or there is a `skeleton(domain, classes)` that
+    returns the module without weights. Call `initialize` to get weights for a seed.
     """
 
     revision: ClassVar[int]
@@ -58,8 +59,17 @@ def skeleton(architecture: Architecture, domain: Domain, classes: int) -> nn.Mod
         UsageError: If the architecture cannot take such inputs or classes.
     """
     _check_classes(classes)
+    own = getattr(architecture, "skeleton", None)
+    if own is not None:
+        bare: nn.Module = own(domain, classes)
+        return bare
     with torch.device("meta"):
         return architecture.build(domain, classes)
+
+
+def title(architecture: Architecture) -> str:
+    """Return what people call an architecture: "LeNet", "package.module:factory"."""
+    return str(getattr(architecture, "title", type(architecture).__name__))
 
 
 def image_shape(domain: Domain, name: str, *, smallest: int) -> tuple[int, int, int]:

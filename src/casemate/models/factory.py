@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from casemate.data.domain import Domain
 
-__all__ = ["FactoryModel", "torch_target"]
+__all__ = ["FactoryModel", "call_factory", "import_factory", "torch_target"]
 
 
 class FactoryModel(ModelSection):
@@ -31,7 +33,8 @@ class FactoryModel(ModelSection):
 
     Attributes:
         factory: "package.module:factory", a function or class that returns a `torch.nn.Module`.
-        arguments: Keyword arguments for the factory.
+        arguments: Keyword arguments for the factory; `shape` and `classes` of the data are added
+            where it requires them.
         weights: File of weights, relative to the spec: safetensors, or a torch file of tensors.
         trust_pickle: Whether to run the code in a pickle that `weights_only` refuses.
     """
@@ -53,7 +56,18 @@ class FactoryModel(ModelSection):
             UsageError: If the factory fails or returns no module, the weights do not fit, or the
                 device is not there.
         """
-        module = self._built(base_dir)
+        factory = import_factory(self.factory, base_dir=base_dir)
+        if isinstance(factory, nn.Module):
+            module = _ready(factory, self.factory, self.arguments)
+        else:
+            module = call_factory(
+                factory,
+                self.arguments,
+                name=self.factory,
+                folder=base_dir,
+                domain=domain,
+                classes=len(classes),
+            )
         if self.weights is None:
             notes: tuple[str, ...] = (
                 f'no weights are given: the model is as "{self.factory}" returned it',
@@ -74,29 +88,83 @@ class FactoryModel(ModelSection):
             notes=notes,
         )
 
-    def _built(self, base_dir: Path) -> nn.Module:
-        factory = imported(self.factory, key="model.factory", base_dir=base_dir)
-        if isinstance(factory, nn.Module) and not self.arguments:  # ready made
-            return factory
-        if isinstance(factory, nn.Module) or not callable(factory):
-            raise UsageError(
-                f'model.factory: "{self.factory}" is of type {type(factory).__name__} and no '
-                "function that returns a torch.nn.Module; name the function or class, without "
-                "arguments if it is a module already"
-            )
-        try:
-            with importable(base_dir):  # a factory may import what it builds only when called
-                module = factory(**self.arguments)
-        except (Exception, SystemExit) as error:
-            raise UsageError(
-                f'model.factory: "{self.factory}" raised {said(error)}; mend it or its arguments'
-            ) from error
-        if not isinstance(module, nn.Module):
-            raise UsageError(
-                f'model.factory: "{self.factory}" returned a value of type '
-                f"{type(module).__name__} and no torch.nn.Module; return the module"
-            )
-        return module
+
+def import_factory(name: str, *, base_dir: Path) -> Any:
+    """Return the function or class that "package.module:factory" names, or a module built already.
+
+    Raises:
+        UsageError: If there is none, or it is nothing of that kind.
+    """
+    factory = imported(name, key="model.factory", base_dir=base_dir)
+    if isinstance(factory, nn.Module) or callable(factory):
+        return factory
+    raise _no_factory(factory, name)
+
+
+def call_factory(
+    factory: Any,
+    arguments: dict[str, Any],
+    *,
+    name: str,
+    folder: Path | None,
+    domain: Domain,
+    classes: int,
+) -> nn.Module:
+    """Return the module that a factory builds.
+
+    Args:
+        factory: A function or class.
+        arguments: Keyword arguments for it. Where it requires `shape` or `classes` and they are not
+            among these, it gets those of the data.
+        name: What the user calls it.
+        folder: First on `sys.path` meanwhile; None adds none.
+        domain: What an input is.
+        classes: How many there are.
+
+    Raises:
+        UsageError: If it fails or returns something else.
+    """
+    data = {"shape": domain.shape, "classes": classes}
+    asked = {k: v for k, v in data.items() if k in _required(factory) and k not in arguments}
+    try:
+        # a factory may import what it builds only when called
+        with nullcontext() if folder is None else importable(folder):
+            module = factory(**arguments, **asked)
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f'model.factory: "{name}" raised {said(error)}; mend it or its arguments'
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f'model.factory: "{name}" returned a value of type '
+            f"{type(module).__name__} and no torch.nn.Module; return the module"
+        )
+    return module
+
+
+def _required(factory: Any) -> set[str]:
+    """Return the names of the arguments that a factory cannot be called without."""
+    try:
+        parameters = signature(factory).parameters.values()
+    except (TypeError, ValueError):  # compiled code has none
+        return set()
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return {p.name for p in parameters if p.kind in named and p.default is Parameter.empty}
+
+
+def _ready(module: nn.Module, name: str, arguments: dict[str, Any]) -> nn.Module:
+    """Return a module that is built already, for which there is nothing to hand over."""
+    if arguments:
+        raise _no_factory(module, name)
+    return module
+
+
+def _no_factory(found: Any, name: str) -> UsageError:
+    return UsageError(
+        f'model.factory: "{name}" is of type {type(found).__name__} and no '
+        "function that returns a torch.nn.Module; name the function or class, without "
+        "arguments if it is a module already"
+    )
 
 
 def torch_target(

@@ -71,5 +71,6 @@ def _named(row: Poisoning) -> str:
     if not _is_own(row):
         return str(settings["training"]["attack"]["architecture"])
     model = settings.get("model")
-    own = model.get("architecture") if isinstance(model, dict) else None
+    names = ("architecture", "factory")
+    own = next((model[n] for n in names if n in model), None) if isinstance(model, dict) else None
     return f"{own or 'unnamed'}, as the victim"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from casemate.errors import UsageError
+from casemate.models.architecture import title
 from casemate.training.crew import cores, share_out
 from casemate.training.loop import train
 from casemate.training.trained import TrainedModel
@@ -53,7 +54,7 @@ class Job:
     @property
     def words(self) -> str:
         """What it does, for messages."""
-        return f"training {type(self.architecture).__name__} on {self.data.name}"
+        return f"training {title(self.architecture)} on {self.data.name}"
 
     def run(self, shelf: Shelf, progress: Callable[[float], object]) -> tuple[TrainedModel, None]:  # noqa: ARG002 - as `Task`
         """Return the model."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from casemate.models.architecture import title
 from casemate.training.gate import defended, poison
 from casemate.training.lab import Lab
 from casemate.training.loop import train
@@ -201,7 +202,7 @@ class Making:
     @property
     def words(self) -> str:
         """What it does, for messages."""
-        return f"training {type(self.order.architecture).__name__} on {self.order.data.name}"
+        return f"training {title(self.order.architecture)} on {self.order.data.name}"
 
     def run(self, shelf: Shelf, progress: Callable[[float], object]) -> tuple[StoredModel, Any]:
         """Return the model; with it what `found` reads: a scar, or the facts of a defense."""

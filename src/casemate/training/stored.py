@@ -22,8 +22,8 @@ def load_model(path: str | PathLike[str]) -> StoredModel:
     """Read a file that `TrainedModel.save` or `Committee.save` wrote.
 
     Raises:
-        UsageError: If the file is missing, damaged, not such a file, or of a model that is not
-            installed here.
+        UsageError: If the file is missing, damaged, not such a file, of a model that is not
+            installed here, or of a factory that nobody declared here.
     """
     tensors, header = modelfile.read(path)
     kind: type[TrainedModel | Committee] = Committee if "members" in header else TrainedModel

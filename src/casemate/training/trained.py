@@ -12,6 +12,7 @@ from casemate.data.domain import Domain
 from casemate.errors import UsageError
 from casemate.identity import canonical, key
 from casemate.models.architecture import initialize, skeleton
+from casemate.models.own import OwnArchitecture
 from casemate.random import stream
 from casemate.registry import get, name_of
 from casemate.target import Preprocessing, TorchTarget
@@ -155,8 +156,8 @@ class TrainedModel:
         """Read a file that `save` wrote.
 
         Raises:
-            UsageError: If the file is missing, damaged, not such a file, or of a model that is not
-                installed here.
+            UsageError: If the file is missing, damaged, not such a file, of a model that is not
+                installed here, or of a factory that nobody declared here.
         """
         return cls.of(*modelfile.read(path), path)
 
@@ -181,7 +182,7 @@ class TrainedModel:
             )
         try:
             model = cls(
-                architecture=_architecture(header["architecture"]),
+                architecture=_architecture(header["architecture"], path),
                 weights=weights,
                 preprocessing=Preprocessing(**_tuples(header["preprocessing"])),
                 domain=Domain(**_tuples(header["domain"])),
@@ -199,7 +200,17 @@ class TrainedModel:
         return model
 
 
-def _architecture(described: dict[str, Any]) -> Architecture:
+def _architecture(described: dict[str, Any], path: str | PathLike[str]) -> Architecture:
+    """Return the architecture that a file names; a file never makes anything be imported."""
+    if described["name"] == OwnArchitecture.__name__:
+        own = OwnArchitecture(**described["settings"])
+        if not own.declared:
+            raise UsageError(
+                f'{path} holds a model of the factory "{str(own.factory)[:100]}", which nobody '
+                "declared here with that code and those arguments; declare the factory in the "
+                "campaign, or by casemate.own_architecture, or train the model again"
+            )
+        return own
     architecture: Architecture = get("model", described["name"])(**described["settings"])
     return architecture
 

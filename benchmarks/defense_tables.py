@@ -3,8 +3,8 @@
     casemate run study:training-defenses --json study.json
     python -m benchmarks.defense_tables study.json
 
-A table for each phase of defenses: a row for each attack, a column for each defense, and in a cell
-the success that is left, in per cent; the row without an attack has the clean accuracy. A last
+A table for each phase of defenses: a row for each attack, a column for a clean model, which the
+same trigger is shown to, one for each defense, and in a cell the success that is left, in per cent; the row without an attack has the clean accuracy. A last
 table has what monitors detect, of the attacked model and of a clean one, and their false alarms. A
 figure is the mean over seeds with the interval that the report has; with one seed it is that
 trial's own figure and interval.
@@ -25,6 +25,7 @@ _PHASES = {
     "after": "After training",
 }
 _SUCCESS, _ACCURACY = "attack success rate", "clean accuracy"
+_NULL = "attack success rate without the attack"
 _WATCHED = {
     "": "monitor detection",
     ", clean model": "monitor detection without the attack",
@@ -58,7 +59,7 @@ def tables(report: dict[str, Any]) -> str:
             if defense not in of_phase:
                 of_phase.append(defense)
     parts = [
-        f"**{title}**\n\n{_table(plain, ['none', *phases[phase]], _SUCCESS)}"
+        f"**{title}**\n\n{_table(plain, ['none', *phases[phase]])}"
         for phase, title in _PHASES.items()
         if phases[phase]
     ]
@@ -73,13 +74,14 @@ def _phase(name: str) -> str:
     return phase
 
 
-def _table(cells: Cells, columns: list[str], name: str) -> str:
+def _table(cells: Cells, columns: list[str]) -> str:
     rows = []
     for attack, row in cells.items():
-        shown = _ACCURACY if attack == "none" else name
+        shown = _ACCURACY if attack == "none" else _SUCCESS
         title = "none (clean accuracy)" if attack == "none" else attack
-        rows.append((title, *(_figure(row.get(column, []), shown) for column in columns)))
-    return markdown(("attack", *columns), rows)
+        null = cell([m for t in row.get("none", []) if (m := measured(t, _NULL)) is not None], 1)
+        rows.append((title, null, *(_figure(row.get(column, []), shown) for column in columns)))
+    return markdown(("attack", "clean model", *columns), rows)
 
 
 def _watched(cells: Cells, monitors: list[str]) -> str:

@@ -17,6 +17,7 @@ def trial(success, *, attack="badnets", defense=None, monitor=None, seed=0, stat
     found = [measured("clean accuracy", 0.9)]
     if attack is not None:
         found.append(measured("attack success rate", success))
+        found.append(measured("attack success rate without the attack", 0.15))
     if monitor is not None:
         found.append(measured("monitor detection", 0.25))
         found.append(measured("monitor detection without the attack", 0.1))
@@ -47,16 +48,16 @@ def test_each_phase_has_a_table_with_the_undefended_model_beside_its_defenses():
     assert before.splitlines() == [
         "**Before training**",
         "",
-        "| attack | none | spectral-signatures |",
-        "| --- | --- | --- |",
-        "| none (clean accuracy) | 90.0 [85.0, 95.0] | not asked |",
-        "| badnets | 80.0 [75.0, 85.0] | 70.0 [65.0, 75.0] |",
+        "| attack | clean model | none | spectral-signatures |",
+        "| --- | --- | --- | --- |",
+        "| none (clean accuracy) |  | 90.0 [85.0, 95.0] | not asked |",
+        "| badnets | 15.0 [10.0, 20.0] | 80.0 [75.0, 85.0] | 70.0 [65.0, 75.0] |",
     ]
     assert after.splitlines()[2:] == [
-        "| attack | none | fine-tuning |",
-        "| --- | --- | --- |",
-        "| none (clean accuracy) | 90.0 [85.0, 95.0] | 90.0 [85.0, 95.0] |",
-        "| badnets | 80.0 [75.0, 85.0] | 10.0 [5.0, 15.0] |",
+        "| attack | clean model | none | fine-tuning |",
+        "| --- | --- | --- | --- |",
+        "| none (clean accuracy) |  | 90.0 [85.0, 95.0] | 90.0 [85.0, 95.0] |",
+        "| badnets | 15.0 [10.0, 20.0] | 80.0 [75.0, 85.0] | 10.0 [5.0, 15.0] |",
     ]
     assert running.splitlines()[2:] == [
         "| attack | strip | strip, clean model | strip, false alarms |",
@@ -71,7 +72,7 @@ def test_seeds_are_one_cell_and_a_failed_trial_is_told():
     half = student.ppf(0.975, 2) * stdev(values) / 3**0.5
     mean = fmean(values)
     wanted = f"{100 * mean:.1f} [{max(0, 100 * (mean - half)):.1f}, {100 * (mean + half):.1f}]"
-    assert tables({"trials": trials}).splitlines()[-1] == f"| badnets | not asked | {wanted} |"
+    assert tables({"trials": trials}).splitlines()[-1] == f"| badnets |  | not asked | {wanted} |"
     trials.append(trial(0.9, defense="i-bau", seed=3, status="failed"))
     assert f"{wanted} (1 of 4 failed) |" in tables({"trials": trials})
     assert "| (1 of 1 failed) |" in tables({"trials": trials[-1:]})

@@ -4,10 +4,10 @@
     python -m benchmarks.defense_tables study.json
 
 A table for each phase of defenses: a row for each attack, a column for a clean model, which the
-same trigger is shown to, one for each defense, and in a cell the success that is left, in per cent; the row without an attack has the clean accuracy. A last
-table has what monitors detect, of the attacked model and of a clean one, and their false alarms. A
-figure is the mean over seeds with the interval that the report has; with one seed it is that
-trial's own figure and interval.
+same trigger is shown to, one for each defense, and in a cell the success that is left, in per cent;
+the row without an attack has the clean accuracy. A last table has what monitors detect, of the
+attacked model and of a clean one, and their false alarms. A figure is the mean over seeds with the
+interval that the report has; with one seed it is that trial's own figure and interval.
 """
 
 from __future__ import annotations

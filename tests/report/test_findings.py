@@ -7,6 +7,7 @@ from poisoned_trials import badnets, collapsing, poisoned, record
 from report_demo import demo_record
 
 from casemate.campaign.record import Finding
+from casemate.cli.results import show_record
 from casemate.evidence import Verdict
 from casemate.report import html, json
 from casemate.report.facts import SUCCESS, facts_of
@@ -45,6 +46,17 @@ def test_the_seeds_of_a_setting_are_one_finding_with_the_worst_first():
     made = broken(third, first, poisoned(9, badnets(2.0)))
     made = replace(made, trials=(*made.trials, second))
     assert groups(made) == [(3, [1, 3], 2, 3), (9, [9], 1, 1)]
+
+
+def test_the_end_of_a_run_counts_findings_as_the_report_does(capsys):
+    first, second, third = seeds(1, 2, 3)
+    made = broken(third, first, poisoned(9, badnets(2.0)))
+    show_record(replace(made, trials=(*made.trials, second)), report=None, json=None)
+    said = [line for line in capsys.readouterr().out.splitlines() if "finding" in line]
+    assert said == [
+        "finding in trial 3, with 2 of 3 seeds: message",
+        "finding in trial 9: message",
+    ]
 
 
 def test_a_monitor_makes_no_second_finding_of_the_same_victim():

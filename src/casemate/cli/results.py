@@ -37,10 +37,7 @@ def show_record(record: CampaignRecord, *, report: Path | None, json: Path | Non
     for trial in record.trials:
         if trial.status == "failed":
             say(f"trial {trial.number} failed: {plain(trial.error, 300)}")
-    for finding in record.findings[:_MOST_FINDINGS]:
-        say(f"finding in trial {finding.trial}: {plain(finding.message, 300)}")
-    if len(record.findings) > _MOST_FINDINGS:
-        say(f"... and {len(record.findings) - _MOST_FINDINGS} more findings")
+    _show_findings(record)
     for doubt in record.doubts:
         say(f"doubt: {plain(doubt, 500)}")
     say(f"verdict: {_verdict(record)}")
@@ -48,6 +45,22 @@ def show_record(record: CampaignRecord, *, report: Path | None, json: Path | Non
         if path is not None:
             say(f"{name}: {path}")
     err().file.flush()
+
+
+def _show_findings(record: CampaignRecord) -> None:
+    """Print the findings as the report counts them: one for all seeds of a setting."""
+    if not record.findings:
+        return
+    from casemate.report.facts import facts_of  # noqa: PLC0415 - only a broken rule needs it
+    from casemate.report.findings import grouped  # noqa: PLC0415 - as above
+
+    found = grouped(record, facts_of(record))
+    for group in found[:_MOST_FINDINGS]:
+        seeds = f", with {group.broken} of {group.seeds} seeds" if group.seeds > 1 else ""
+        message = plain(group.finding.message, 300)
+        say(f"finding in trial {group.finding.trial}{seeds}: {message}")
+    if len(found) > _MOST_FINDINGS:
+        say(f"... and {len(found) - _MOST_FINDINGS} more findings")
 
 
 def _row(trial: TrialRecord, words: str, rules: Sequence[Rule]) -> tuple[object, ...]:

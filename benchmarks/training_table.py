@@ -20,6 +20,8 @@ from casemate.stats import Measurement
 
 _ADDED = "added by the poison"
 _EACH = "success by seed"
+_APART = ("model", "training", "monitor")
+"""Settings that tell rows apart."""
 _COLUMNS = (
     ("clean accuracy", "clean accuracy", 2),
     ("drop, points", "clean accuracy drop", 2),
@@ -45,12 +47,14 @@ def table(report: dict[str, Any]) -> str:
     for trial in report["trials"]:
         gate = trial["settings"].get("training")
         if gate is not None and trial["status"] == "finished":
-            name = json.dumps([gate, trial["settings"].get("monitor")], sort_keys=True)
+            name = json.dumps([trial["settings"].get(k) for k in _APART], sort_keys=True)
             groups[name].append(trial)
     varied = varied_in([g[0]["settings"]["training"] for g in groups.values()])
-    head = ("attack", "defense", "poisoned", *(words for words, _, _ in _COLUMNS), "seeds")
+    models = _models([g[0]["settings"].get("model") or {} for g in groups.values()])
+    head = ("model", "attack", "defense", "poisoned", *(words for words, _, _ in _COLUMNS), "seeds")
     added = {tuple(row["trials"]): row["added"] for row in _settings(report)}
-    rows = [head, *(_row(group, varied, added) for group in groups.values())]
+    found = (_row(group, varied, added) for group in groups.values())
+    rows = [head, *((model, *row) for model, row in zip(models, found, strict=True))]
     said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
     top, *body = [[row[i] for i in said] for row in rows]
     return markdown(top, body)
@@ -59,6 +63,17 @@ def table(report: dict[str, Any]) -> str:
 def _settings(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the settings that the report compares, each with its trials and figures over seeds."""
     return [s for system in report.get("sensitivity", ()) for s in system["settings"]]
+
+
+def _models(models: list[dict[str, Any]]) -> list[str]:
+    """Return what tells each row's model from the others'; "" for all where there is but one."""
+    flat = [{**m, **(m.get("recipe") or {}), "recipe": None} for m in models]
+    keys = [
+        k
+        for k in dict.fromkeys(k for m in flat for k in m)
+        if len({str(m.get(k)) for m in flat}) > 1
+    ]
+    return [", ".join(f"{k.replace('_', ' ')} {m.get(k)}" for k in keys) for m in flat]
 
 
 def _row(

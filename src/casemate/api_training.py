@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from casemate import registry
 from casemate.api import Result
+from casemate.campaign.exposures import exposure_of
 from casemate.campaign.facts import attack_facts, with_facts
-from casemate.campaign.gates import exposure_of
 from casemate.campaign.provenance import now, origin
 from casemate.campaign.record import TrialRecord
 from casemate.data.dataset import Dataset
@@ -28,7 +28,7 @@ from casemate.identity import canonical, key
 from casemate.inference.exposure import expose
 from casemate.models.own import OwnArchitecture, declare
 from casemate.threats import Stage
-from casemate.training.gate import hold_out
+from casemate.training.gate import check_attack, hold_out
 from casemate.training.making import Order
 from casemate.training.recipe import Recipe
 
@@ -243,13 +243,8 @@ def _check_call(
 def _check(order: Order, test: Dataset) -> None:
     """Raise `UsageError` for what attack or defense refuse, before anything is trained."""
     if order.attack is not None:
-        order.attack.check(order.data)
-        known = getattr(order.attack, "check_known", None)
-        if known is not None:
-            known(order.data, test)
-    check = getattr(order.defense, "check", None)
-    if check is not None:
-        check(order.data, order.lab("defender"), order.held)
+        check_attack(order.attack, order.data, test)
+    order.check_defense()
 
 
 def _measured(
@@ -282,8 +277,7 @@ def _measured(
         seed=order.seed,
         batch_size=batch_size,
     )
-    triggered = poisoned is not None and poisoned.trigger is not None
-    return with_facts(evidence, facts, target=exposure.goal if triggered else None)
+    return with_facts(evidence, facts, target=exposure.leads_to)
 
 
 def _settings(kind: registry.Kind, plugin: Any) -> dict[str, Any] | None:

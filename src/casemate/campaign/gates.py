@@ -9,6 +9,7 @@ from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.exposures import exposure_of
 from casemate.campaign.facts import with_facts
 from casemate.campaign.orders import Orders
 from casemate.campaign.origins import OriginCache, origin_name
@@ -30,13 +31,12 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset, Split
     from casemate.evidence import Evidence
     from casemate.inference.evaluate import Cost, Setting
-    from casemate.inference.exposure import Exposure, Guarded
+    from casemate.inference.exposure import Guarded
     from casemate.target import Target
     from casemate.training.passes import Passes
-    from casemate.training.poisoned import Poisoned
     from casemate.training.stored import StoredModel
 
-__all__ = ["Gates", "exposure_of"]
+__all__ = ["Gates"]
 
 _REFERENCES = 32
 """Models that others are held against whose answers stay at hand."""
@@ -267,8 +267,6 @@ class Gates:
             known=self.data(trial.data, "test"),
             on_grid=trial.options.round,
         )
-        triggered = poisoned is not None and poisoned.trigger is not None
-        target = exposure.goal if triggered else None
         model, reference = self.target(trial, store, tell), self.subject(trial, store, tell)
         control = self.control(trial, store, tell)
         assert control is not None  # noqa: S101 - the caller asked
@@ -288,7 +286,7 @@ class Gates:
             batch_size=self.batch_size,
             progress=progress,
         )
-        return with_facts(evidence, self.victims.facts(trial, store), target=target)
+        return with_facts(evidence, self.victims.facts(trial, store), target=exposure.leads_to)
 
     def _answers(self, trial: Trial, clean: Target, samples: Dataset) -> Tensor | None:
         """Return what a clean model answers to samples, or None where a defense may draw at random.
@@ -314,43 +312,6 @@ class Gates:
         if trial.monitor is None or clean is None:
             return None
         return Guarded(monitor=trial.monitor.value, clean=clean)
-
-
-def exposure_of(
-    poisoned: Poisoned | None, samples: Dataset, *, known: Dataset, on_grid: bool = False
-) -> tuple[Exposure, Dataset]:
-    """Return what an attacker on training does when the model is deployed, and to which samples.
-
-    Args:
-        poisoned: What it left, or None for nobody.
-        samples: That nobody touched.
-        known: The inputs that it knew the model would meet, of which `samples` are some.
-        on_grid: Put inputs with a trigger on the domain's grid.
-    """
-    from casemate.inference.exposure import Exposure  # noqa: PLC0415 - imports torch
-
-    domain = samples.domain
-    if poisoned is not None and poisoned.trigger is not None:
-        trigger = poisoned.trigger
-        return Exposure(
-            show=lambda x: trigger(x, domain), goal=trigger.target, round=on_grid
-        ), samples
-    if poisoned is not None and poisoned.aim is not None:
-        aim = poisoned.aim
-        only = None if aim.inputs is None else known.rows[aim.inputs]
-        exposure = Exposure(goal=aim.target, source=aim.source, only=only)
-        return exposure, samples if only is None else _and_rows(samples, known, only)
-    return Exposure(round=on_grid, attacked=poisoned is not None), samples
-
-
-def _and_rows(samples: Dataset, test: Dataset, rows: Tensor) -> Dataset:
-    """Return samples of the test split and those of some rows, which may be among them already."""
-    import torch  # noqa: PLC0415 - the caller has it
-
-    if bool(torch.isin(rows, samples.rows).all()):
-        return samples
-    kept = torch.isin(test.rows, torch.cat([samples.rows, rows]))
-    return test.select(kept.nonzero().squeeze(1), how=("and rows", samples.digest, rows.tolist()))
 
 
 class _Last:

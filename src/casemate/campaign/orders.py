@@ -174,18 +174,14 @@ class Orders:
         """Raise `UsageError` if the attack does not fit the data."""
         gate = trial.training or _NOTHING
         if gate.attack is not None:
-            attack, train = gate.attack.value, self.halves(trial)[0]
-            attack.check(train)
-            check_known = getattr(attack, "check_known", None)
-            if check_known is not None:
-                check_known(train, self._data(trial.data, "test"))
+            from casemate.training.gate import check_attack  # noqa: PLC0415 - imports torch
+
+            train = self.halves(trial)[0]
+            check_attack(gate.attack.value, train, self._data(trial.data, "test"))
 
     def check_defense(self, trial: Trial) -> None:
         """Raise `UsageError` if the defense foresees that it cannot work."""
-        order = self.order(trial, attacked=False)
-        check = getattr(order.defense, "check", None)
-        if check is not None:
-            check(order.data, order.lab("defender"), order.held)
+        self.order(trial, attacked=False).check_defense()
 
     def order(self, trial: Trial, *, attacked: bool = True, defended: bool = True) -> Order:
         """Return all that decides the trial's model.

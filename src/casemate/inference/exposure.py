@@ -72,6 +72,11 @@ class Exposure:
     round: bool = False
     attacked: bool = True
 
+    @property
+    def leads_to(self) -> int | None:
+        """Label that the trigger leads to; None without a trigger."""
+        return None if self.show is None else self.goal
+
 
 def expose(
     exposure: Exposure,

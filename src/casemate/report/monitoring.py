@@ -7,13 +7,13 @@ the control, on the same inputs. A new training raises alarms by itself.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from casemate.evidence import MEASURES
 from casemate.report.poisonings import over_seeds
-from casemate.report.possible import within_shares
+from casemate.report.possible import as_wide_as
 from casemate.stats import false_discovery, mean, newcombe, student
 
 if TYPE_CHECKING:
@@ -169,15 +169,10 @@ def _compared(row: Poisoning, name: str, control: str) -> _Compared | None:
         return None
     found = [(v.value or 0.0) - (c.value or 0.0) for v, c in known]
     difference = mean(f"{name} beyond another clean model", found, "1")
-    low, high = difference.low, difference.high
-    if low is None or high is None:
+    if len(known) < 2:  # noqa: PLR2004 - one seed has no deviation
         return _Compared(difference=difference)
-    # seeds share their windows, and what these leave open is no less for many seeds
-    ends = [newcombe(v, c) for v, c in known]
-    least = min(low, math.fsum(e[0] for e in ends) / len(ends))
-    most = max(high, math.fsum(e[1] for e in ends) / len(ends))
     return _Compared(
-        difference=within_shares(replace(difference, low=least, high=most)),
+        difference=as_wide_as(difference, [newcombe(v, c) for v, c in known]),
         p=max(student(found), _of_windows(known)),
         judged=True,
     )

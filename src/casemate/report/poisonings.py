@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from casemate.evidence import ONCE_A_TRIAL
 from casemate.report.facts import SUCCESS, share_key
-from casemate.report.possible import ADDED, within_shares
+from casemate.report.possible import ADDED, as_wide_as, within_shares
 from casemate.stats import Measurement, difference, mean, rate
 
 if TYPE_CHECKING:
@@ -143,17 +142,20 @@ def _added(f: Facts) -> Measurement | None:
     success, null, already = (f.measurement(name) for name in (SUCCESS, NULL, ALREADY))
     if success is None or success.value is None:
         return None
-    anyway = [m.value or 0.0 if m is not None else -1.0 for m in (null, already)]
-    if max(anyway) < 0:
+    if null is None and already is None:
         return replace(success, name=ADDED)
     assert f.trial.evidence is not None  # noqa: S101 - it has measurements
     samples = f.trial.evidence.samples
     without = samples["reference_success"]
-    if anyway[1] > anyway[0]:
+    if _share(already) > _share(null):
         without = samples["eligible"] & (samples["clean_label"] == samples["goal"])
     hit = samples["success"]
     counts = (int((hit & ~without).sum()), int((without & ~hit).sum()), success.n)
     return difference(ADDED, *counts)
+
+
+def _share(found: Measurement | None) -> float:
+    return 0.0 if found is None or found.value is None else found.value
 
 
 def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
@@ -170,14 +172,7 @@ def over_seeds(found: Sequence[Measurement | None]) -> Measurement | None:
     first, values = measured[0], [m.value for m in measured if m.value is not None]
     if first.name in ONCE_A_TRIAL:
         return rate(first.name, sum(map(round, values)), len(values))
-    found_over = mean(first.name, values, first.unit)
     own = [(m.low, m.high) for m in measured if m.low is not None and m.high is not None]
-    if len(own) < len(measured) or found_over.low is None or found_over.high is None:
-        return within_shares(found_over)
-    return within_shares(
-        replace(
-            found_over,
-            low=min(found_over.low, math.fsum(low for low, _ in own) / len(own)),
-            high=max(found_over.high, math.fsum(high for _, high in own) / len(own)),
-        )
-    )
+    # some seeds' intervals say nothing of the others'
+    known = own if len(own) == len(measured) else []
+    return as_wide_as(mean(first.name, values, first.unit), known)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from casemate.stats import Measurement
 
-__all__ = ["ADDED", "within_shares"]
+__all__ = ["ADDED", "as_wide_as", "within_shares"]
 
 ADDED = "success that the poison adds"
 """Success minus what the attacker has without the poison or without the trigger, seed by seed."""
@@ -31,6 +33,22 @@ def within_shares(found: Measurement) -> Measurement:
         return found
     least, most = _range(found)
     return replace(found, low=max(least, found.low), high=min(most, found.high))
+
+
+def as_wide_as(found: Measurement, ends: Sequence[tuple[float, float]]) -> Measurement:
+    """Return a figure over seeds with an interval no narrower than the seeds' own on average.
+
+    Seeds are judged on the same samples, and what these leave open no further seed would settle.
+    The interval keeps to what is possible.
+
+    Args:
+        found: With Student's t interval, or without one.
+        ends: Of the interval of each seed.
+    """
+    if found.low is None or found.high is None or not ends:
+        return within_shares(found)
+    low, high = (math.fsum(side) / len(ends) for side in zip(*ends, strict=True))
+    return within_shares(replace(found, low=min(found.low, low), high=max(found.high, high)))
 
 
 def _range(found: Measurement) -> tuple[float, float]:

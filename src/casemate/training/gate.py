@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from casemate.training.stored import StoredModel
     from casemate.training.trained import TrainedModel
 
-__all__ = ["LEARNED", "Passage", "defended", "hold_out", "learned", "poison"]
+__all__ = ["LEARNED", "Passage", "check_attack", "defended", "hold_out", "learned", "poison"]
 
 LEARNED = "poisoned samples learned"
 _MOST_LEARNED = 2000
@@ -47,6 +47,14 @@ class Passage:
 
     model: StoredModel
     facts: dict[str, Any]
+
+
+def check_attack(attack: PoisonAttack | SurrogateAttack, data: Dataset, known: Dataset) -> None:
+    """Raise `UsageError` if an attack does not fit the data, or knows no input to aim at."""
+    attack.check(data)
+    check_known = getattr(attack, "check_known", None)
+    if check_known is not None:
+        check_known(data, known)
 
 
 def hold_out(data: Dataset, clean: int, seed: int) -> tuple[Dataset, Dataset | None]:

@@ -97,6 +97,12 @@ class Order:
             progress=progress,
         )
 
+    def check_defense(self) -> None:
+        """Raise `UsageError` if the defense foresees that it cannot work."""
+        check = getattr(self.defense, "check", None)
+        if check is not None:
+            check(self.data, self.lab("defender"), self.held)
+
     def control(self) -> Order:
         """Return the order of the model's control: as it is trained where nobody attacks, anew."""
         return replace(self, attack=None, defense=None, known=None, seed=control_seed(self.seed))

@@ -10,7 +10,7 @@ import torch
 from casemate.models.hyperparameters import number, whole
 from casemate.models.layers import head, listening
 from casemate.training.attacks.amount import Amount
-from casemate.training.attacks.targeted import ONE_INPUT, Wish, check_classes
+from casemate.training.attacks.targeted import Aimed
 from casemate.training.passes import Passes
 from casemate.training.poisoned import Poisoned
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from casemate.models.layers import Layer
     from casemate.random import Stream
     from casemate.target import TorchTarget
-    from casemate.threats import ThreatModel
     from casemate.training.lab import Lab
 
 __all__ = ["FeatureCollision"]
@@ -32,7 +31,7 @@ _LEVELS = 255  # the authors' images run from 0 to 255, and so does their beta's
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureCollision:
+class FeatureCollision(Aimed):
     """Images of the target class that lie on one known input in feature space.
 
     Shafahi, Huang, Najibi, Suciu, Studer, Dumitras and Goldstein, "Poison frogs! Targeted
@@ -70,9 +69,7 @@ class FeatureCollision:
     steps: int = 200
     step_size: float = 1.0
 
-    threat: ClassVar[ThreatModel] = ONE_INPUT
     revision: ClassVar[int] = 2
-    surrogate: ClassVar[bool] = True
     trainings: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -81,18 +78,6 @@ class FeatureCollision:
         number("step_size", self.step_size, low=0, open_low=True)
         whole("steps", self.steps, low=1)
 
-    def check(self, dataset: Dataset) -> None:
-        """Raise `UsageError` if a parameter does not fit the data."""
-        check_classes(dataset, self.target, self.source)
-        self.amount.shares(dataset, dataset.targets.eq(dataset.class_index(self.target)))
-
-    def check_known(self, dataset: Dataset, known: Dataset) -> None:
-        """Raise `UsageError` if there is nothing to aim at among known inputs."""
-        self._wish(dataset, known)
-
-    def _wish(self, dataset: Dataset, known: Dataset | None) -> Wish:
-        return Wish.of("feature-collision", dataset, known, target=self.target, source=self.source)
-
     def passes(
         self,
         dataset: Dataset,
@@ -100,13 +85,11 @@ class FeatureCollision:
         clean: Dataset | None = None,  # noqa: ARG002 - an attacker has none
     ) -> tuple[Passes, ...]:
         """Return what it computes itself: the steps towards the known input."""
-        allowed = dataset.targets.eq(dataset.class_index(self.target))
-        images = sum(self.amount.shares(dataset, allowed).values())
-        return (Passes(samples=(1 + self.steps) * images),)
+        return (Passes(samples=(1 + self.steps) * self.images(dataset)),)
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with some images of the target class changed, their labels true."""
-        wish = self._wish(dataset, lab.known)
+        wish = self.wish(dataset, lab.known)
         allowed = dataset.targets == wish.target
         chosen = self.amount.choose(dataset, allowed, rng.child("samples"))
         model = lab.trained(dataset).target(lab.device)

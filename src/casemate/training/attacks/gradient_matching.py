@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 
 from casemate.models.hyperparameters import flag, number, whole
 from casemate.training.attacks.amount import Amount
-from casemate.training.attacks.targeted import ONE_INPUT, Wish, check_classes
+from casemate.training.attacks.targeted import Aimed
 from casemate.training.passes import DOUBLE, Passes
 from casemate.training.poisoned import Poisoned
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
     from casemate.target import TorchTarget
-    from casemate.threats import ThreatModel
     from casemate.training.augmentation import Augmentation
     from casemate.training.lab import Lab
 
@@ -30,7 +29,7 @@ _BATCH = 512  # poison images that share one gradient, as in the authors' code
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientMatching:
+class GradientMatching(Aimed):
     """Images of the target class whose training gradient is that of the aim.
 
     Geiping, Fowl, Huang, Czaja, Taylor, Moeller and Goldstein, "Witches' brew: industrial scale
@@ -69,9 +68,7 @@ class GradientMatching:
     ensemble: int = 1
     augment: bool = False
 
-    threat: ClassVar[ThreatModel] = ONE_INPUT
     revision: ClassVar[int] = 2
-    surrogate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number("epsilon", self.epsilon, low=0, high=1, open_low=True)
@@ -85,18 +82,6 @@ class GradientMatching:
         """How many surrogates it trains."""
         return self.ensemble
 
-    def check(self, dataset: Dataset) -> None:
-        """Raise `UsageError` if a parameter does not fit the data."""
-        check_classes(dataset, self.target, self.source)
-        self.amount.shares(dataset, dataset.targets.eq(dataset.class_index(self.target)))
-
-    def check_known(self, dataset: Dataset, known: Dataset) -> None:
-        """Raise `UsageError` if there is nothing to aim at among known inputs."""
-        self._wish(dataset, known)
-
-    def _wish(self, dataset: Dataset, known: Dataset | None) -> Wish:
-        return Wish.of("gradient-matching", dataset, known, target=self.target, source=self.source)
-
     def passes(
         self,
         dataset: Dataset,
@@ -104,14 +89,12 @@ class GradientMatching:
         clean: Dataset | None = None,  # noqa: ARG002 - an attacker has none
     ) -> tuple[Passes, ...]:
         """Return what it computes itself: gradients of gradients."""
-        allowed = dataset.targets.eq(dataset.class_index(self.target))
-        images = sum(self.amount.shares(dataset, allowed).values())
-        gradients = self.restarts * self.steps * self.ensemble * images
+        gradients = self.restarts * self.steps * self.ensemble * self.images(dataset)
         return (Passes(samples=DOUBLE * gradients),)
 
     def poison(self, dataset: Dataset, rng: Stream, lab: Lab) -> Poisoned:
         """Return the data set with some images of the target class changed, their labels true."""
-        wish = self._wish(dataset, lab.known)
+        wish = self.wish(dataset, lab.known)
         allowed = dataset.targets == wish.target
         chosen = self.amount.choose(dataset, allowed, rng.child("samples"))
         models = [lab.trained(dataset, number=i).target(lab.device) for i in range(self.ensemble)]

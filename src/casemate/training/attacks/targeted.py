@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from casemate.errors import ParameterError, UsageError
+from casemate.registry import name_of
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 from casemate.training.poisoned import Aim
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
     from casemate.target import TorchTarget
+    from casemate.training.attacks.amount import Amount
 
-__all__ = ["ONE_INPUT", "Wish", "check_classes"]
+__all__ = ["ONE_INPUT", "Aimed", "Wish", "check_classes"]
 
 ONE_INPUT = ThreatModel(
     threat="data-poisoning",
@@ -49,6 +51,42 @@ def check_classes(
             "target", f'is the class "{dataset.classes[label]}", and so is source; give two classes'
         )
     return label, origin
+
+
+class Aimed:
+    """What attacks on one known input share: some images of the target class, labels true.
+
+    Attributes:
+        target: Class that the known input is to get, by name or label; its images are poisoned.
+        source: Class of that input, by name or label; None draws from all others.
+        amount: How many samples of the target class.
+    """
+
+    target: str | int
+    source: str | int | None
+    amount: Amount
+
+    threat: ClassVar[ThreatModel] = ONE_INPUT
+    surrogate: ClassVar[bool] = True
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise `UsageError` if a parameter does not fit the data."""
+        check_classes(dataset, self.target, self.source)
+        self.images(dataset)
+
+    def check_known(self, dataset: Dataset, known: Dataset) -> None:
+        """Raise `UsageError` if there is nothing to aim at among known inputs."""
+        self.wish(dataset, known)
+
+    def images(self, dataset: Dataset) -> int:
+        """Return how many images are poisoned."""
+        allowed = dataset.targets.eq(dataset.class_index(self.target))
+        return sum(self.amount.shares(dataset, allowed).values())
+
+    def wish(self, dataset: Dataset, known: Dataset | None) -> Wish:
+        """Return what is wanted of the victim, before any model is trained."""
+        name = name_of("attack", type(self))
+        return Wish.of(name, dataset, known, target=self.target, source=self.source)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -285,3 +285,9 @@ def test_nothing_to_measure_is_refused():
     empty = data().select(torch.empty(0, dtype=torch.int64), how="none")
     with pytest.raises(UsageError, match="there are no samples to measure"):
         expose(Exposure(), model(GOOD), model(GOOD), empty)
+
+
+def test_only_a_trigger_leads_to_a_label():
+    assert Exposure(show=lambda x: x, goal=2).leads_to == 2
+    assert Exposure(goal=2, source=0).leads_to is None  # wanted of inputs as they are
+    assert Exposure().leads_to is None

@@ -243,6 +243,12 @@ def test_what_cannot_be_aimed_at_is_refused(attack, images, features):
 
 
 @every_aimed
+def test_more_images_than_the_class_has_are_refused_before_anything_is_trained(attack, images):
+    with pytest.raises(UsageError, match=r"amount\.count"):
+        replace(attack, amount=Amount(count=len(images))).check(images)
+
+
+@every_aimed
 def test_features_are_poisoned_as_well(attack, features):
     poisoned = poisoned_by(attack, features, stream(1, "test"))
     moved = whole(poisoned.dataset) != whole(features)

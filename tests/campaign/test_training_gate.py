@@ -228,6 +228,7 @@ def test_defaults_lie_under_the_gate_part_by_part():
             "{attack: {name: badnets, size: 9}}",
             "training.attack.size: is 9, but a patch of 9 pixels with a margin of 1 does not fit",
         ),
+        ("{attack: {name: badnets, size: 9}}", "into images of 8 x 8; give at most 7"),
         (
             "{attack: {name: low-impact, amount: {count: 9999}}}",
             "amount.count: asks for 9999 samples",

@@ -100,7 +100,9 @@ class BadNets:
         side = min(height, width)
         if self.size + self.margin > side:
             # of the two, the one that is too large whatever the other is; else the margin gives way
-            key, other = ("size", 0) if self.size > side else ("margin", self.size)
+            key, other = "margin", self.size
+            if self.size > side:
+                key, other = "size", self.margin if self.margin < side else 0
             raise ParameterError(
                 key,
                 f"is {getattr(self, key)}, but a patch of {self.size} pixels with a margin of "

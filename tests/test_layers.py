@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "inference.exposure",
     ),
     "inference": ("models", "data", "target", "access", "guard"),
+    "hardware": ("data", "guard"),
     "training": ("models", "data", "target"),
     "models": ("data", "target", "guard"),
     "target": ("data.domain",),

@@ -1,0 +1,205 @@
+"""What faults change in an activation: boxes of new values, one a row.
+
+A **row** is one image under one case of faults. At each node of the network a row's change is a
+box: the new values of some consecutive channels, rows and columns; everything outside is as
+without faults. All rows of a batch have boxes of one size, each at its own place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Box", "Rows", "Span", "patch", "reached", "take", "whole"]
+
+Span = tuple[Tensor | None, ...]
+"""Where boxes begin in each dimension, (R,) int64; None where they hold the whole dimension."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a batch.
+
+    Attributes:
+        case: (R,) int64, position of the case in its batch.
+        image: (R,) int64, position of the image in the cache.
+    """
+
+    case: Tensor
+    image: Tensor
+
+    def __len__(self) -> int:
+        return len(self.case)
+
+    def at(self, index: Tensor) -> Rows:
+        """Return the rows at these positions, or under this mask."""
+        return Rows(self.case[index], self.image[index])
+
+
+@dataclass(frozen=True)
+class Box:
+    """New values of one node's output.
+
+    Attributes:
+        origin: Where each row's box begins in each dimension of the output, batch apart.
+        value: (R, *size).
+    """
+
+    origin: Span
+    value: Tensor
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Of one row's box."""
+        return tuple(self.value.shape[1:])
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether boxes hold the whole output."""
+        return all(o is None for o in self.origin)
+
+    def at(self, index: Tensor) -> Box:
+        """Return the boxes of the rows at these positions, or under this mask."""
+        return Box(tuple(None if o is None else o[index] for o in self.origin), self.value[index])
+
+    def channels(self) -> Tensor | None:
+        """Return (R, k) int64, the channels that each box holds; None if all."""
+        first = self.origin[0]
+        if first is None:
+            return None
+        return first[:, None] + torch.arange(self.value.shape[1], device=first.device)
+
+
+def take(base: Tensor, image: Tensor, origin: Span, size: Sequence[int]) -> Tensor:
+    """Return the values of `base`, (images, *shape), in each row's box: (R, *size)."""
+    if all(o is None for o in origin):
+        return base[image]
+    dims = len(origin)
+    index: list[Tensor | slice] = [image.view(-1, *[1] * dims)]
+    last = max(d for d, o in enumerate(origin) if o is not None)
+    if last == 0:  # whole rows and columns of some channels: a plain gather of them
+        first = origin[0]
+        assert first is not None  # noqa: S101 - by the line above
+        if size[0] == 1:
+            return base[image, first].unsqueeze(1)
+        return base[image[:, None], first[:, None] + torch.arange(size[0], device=base.device)]
+    for d, (o, n) in enumerate(zip(origin, size, strict=True)):
+        at = torch.arange(n, device=base.device).view([-1 if e == d else 1 for e in range(dims)])
+        index.append(at.unsqueeze(0) if o is None else at + o.view(-1, *[1] * dims))
+    return base[tuple(index)]
+
+
+def whole(box: Box, base: Tensor, image: Tensor) -> Tensor:
+    """Return the whole new output of each row: (R, *shape)."""
+    if box.is_whole:
+        return box.value
+    dims = len(box.origin)
+    out = base[image].to(torch.promote_types(base.dtype, box.value.dtype))
+    index = [torch.arange(len(image), device=base.device).view(-1, *[1] * dims)]
+    for d, (o, n) in enumerate(zip(box.origin, box.size, strict=True)):
+        at = torch.arange(n, device=base.device).view([-1 if e == d else 1 for e in range(dims)])
+        index.append(at.unsqueeze(0) if o is None else at + o.view(-1, *[1] * dims))
+    out[tuple(index)] = box.value
+    return out
+
+
+def reached(
+    origin: Tensor | None,
+    size: int,
+    *,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    outputs: int,
+) -> tuple[Tensor | None, int]:
+    """Return where the outputs of a sliding window begin that inputs of a box reach, and how many.
+
+    Along one dimension: output j sees the inputs j * stride - padding + dilation * (0..kernel-1).
+
+    Args:
+        origin: (R,) first input of each box, or None for all.
+        size: How many inputs a box holds.
+        kernel: Taps of the window.
+        stride: Between two outputs, in inputs.
+        padding: Before the first input.
+        dilation: Between two taps.
+        outputs: How many outputs there are.
+    """
+    if origin is None:
+        return None, outputs
+    reach = dilation * (kernel - 1)
+    count = (size - 1 + reach) // stride + 1
+    if count >= outputs:
+        return None, outputs
+    # the first output whose last tap is not before the box
+    first = -torch.div(-(origin + padding - reach), stride, rounding_mode="floor")
+    return first.clamp(0, outputs - count), count
+
+
+def patch(
+    box: Box,
+    start: Sequence[Tensor | int],
+    size: Sequence[int],
+    *,
+    base: Tensor | None,
+    image: Tensor,
+    fill: float,
+) -> Tensor:
+    """Return a patch of the last two dimensions of each row's input: (R, channels, *size).
+
+    Args:
+        box: New values; its channels are the patch's.
+        start: First row and column of the patch, (R,) or one number for all; may be outside.
+        size: Rows and columns of the patch.
+        base: (images, channels, height, width) without faults, for what is outside the box; None
+            for 0 there.
+        image: (R,) of each row.
+        fill: What is outside the input, where `base` is given.
+    """
+    value = box.value
+    device = value.device
+    inside = None
+    for d, n in enumerate(size):
+        first = start[d] if isinstance(start[d], Tensor) else torch.full_like(image, start[d])  # type: ignore[arg-type]
+        at = first[:, None] + torch.arange(n, device=device)  # type: ignore[index]
+        begin = box.origin[1 + d]
+        relative = at if begin is None else at - begin[:, None]
+        held = value.shape[2 + d]
+        ok = (relative >= 0) & (relative < held)
+        view = [len(image), 1, -1, 1] if d == 0 else [len(image), 1, 1, -1]
+        ok = ok.view(view)
+        inside = ok if inside is None else inside & ok
+        index = relative.clamp(0, held - 1).view(view)
+        shape = list(value.shape)
+        shape[2 + d] = n
+        value = value.gather(2 + d, index.expand(shape))
+    assert inside is not None  # noqa: S101 - there are two dimensions
+    if base is None:
+        return torch.where(inside, value, torch.zeros((), dtype=value.dtype, device=device))
+    height, width = base.shape[-2:]
+    rows, columns = (
+        (s.view(-1, 1) if isinstance(s, Tensor) else s) + torch.arange(n, device=device)[None]
+        for s, n in zip(start, size, strict=True)
+    )
+    rows, columns = rows.expand(len(image), -1), columns.expand(len(image), -1)
+    exists = ((rows >= 0) & (rows < height)).view(len(image), 1, -1, 1) & (
+        (columns >= 0) & (columns < width)
+    ).view(len(image), 1, 1, -1)
+    channels = box.channels()
+    if channels is None:
+        channels = torch.arange(base.shape[1], device=device).expand(len(image), -1)
+    outside = base[
+        image.view(-1, 1, 1, 1),
+        channels[:, :, None, None],
+        rows.clamp(0, height - 1).view(len(image), 1, -1, 1),
+        columns.clamp(0, width - 1).view(len(image), 1, 1, -1),
+    ].to(value.dtype)
+    outside = torch.where(exists, outside, torch.full((), fill, dtype=value.dtype, device=device))
+    return torch.where(inside, value, outside)

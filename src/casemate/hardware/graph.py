@@ -1,0 +1,243 @@
+"""The deployed network as a list of operations over activations and words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from casemate.hardware.bound import Bound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from casemate.hardware.changes import Box, Rows
+
+__all__ = ["Change", "Channelwise", "Graph", "Node", "Op", "Site"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One node as it ran without faults on the images of a cache.
+
+    Attributes:
+        inputs: Of the node, (images, *shape) each.
+        output: (images, *shape).
+        values: The memory's numbers.
+        kept: What the operation makes of these and needs again and again.
+    """
+
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    values: Mapping[str, Tensor]
+    kept: dict[str, Tensor] = field(default_factory=dict)
+
+    def keep(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """Return what `make` makes, made once."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
+
+
+class Op(Protocol):
+    """One operation of a deployed network."""
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors in memory that it reads."""
+
+    @property
+    def masks(self) -> bool:
+        """Whether different inputs often give the same output, as a ReLU or rounding does."""
+
+    def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        """Return the output, (b, *shape), of whole inputs."""
+
+    def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
+        """Return what changes of some inputs do to the output; None is an input without change."""
+
+    def bounds(
+        self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
+    ) -> Sequence[Bound | None]:
+        """Return what changes of each input can weigh.
+
+        Args:
+            values: The memory's numbers.
+            after: What a change of the output weighs.
+            shapes: Of the inputs, batch apart.
+
+        Returns:
+            One bound an input; None where there is none.
+        """
+
+
+@dataclass(frozen=True)
+class Change:
+    """One word's new number.
+
+    Attributes:
+        tensor: Name of its tensor.
+        index: Of the element.
+        value: What it is now.
+        by: How much more than before.
+    """
+
+    tensor: str
+    index: tuple[int, ...]
+    value: float
+    by: float
+
+
+@runtime_checkable
+class Channelwise(Protocol):
+    """An operation with tensors whose element (o, ...) acts on output channel o alone."""
+
+    def row(self, name: str) -> bool:
+        """Return whether that tensor is one of them."""
+
+    def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
+        """Turn output channels into what they are with changed words.
+
+        Args:
+            site: Where the operation ran.
+            cases: Of each case the changes of words of one channel.
+            out: (cases, images, ...) the channels as they were, in a type that holds the new ones.
+        """
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation in its place.
+
+    Attributes:
+        name: Unique; that of the module where one stands behind it.
+        op: The operation.
+        inputs: Positions of the nodes that it takes; -1 is the network's input.
+        shape: Of one sample's output.
+        holds: Kind of word that holds each number of the output on the device, such as "float32",
+            "int8", or "int32" for an accumulator.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    holds: str = "float32"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network.
+
+    Attributes:
+        nodes: In the order in which they run; the last one gives the scores.
+        shape: Of one input.
+        holds: Kind of word of one input.
+        notes: What its owner should know, one sentence each.
+        exact: Whether all sums are of integers, so that their order does not matter.
+    """
+
+    nodes: tuple[Node, ...]
+    shape: tuple[int, ...]
+    holds: str = "float32"
+    notes: tuple[str, ...] = field(default=())
+    exact: bool = False
+
+    @cached_property
+    def readers(self) -> dict[str, tuple[int, ...]]:
+        """Which nodes read each tensor of the memory."""
+        found: dict[str, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for name in node.op.tensors:
+                found.setdefault(name, []).append(i)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    @cached_property
+    def last_use(self) -> tuple[int, ...]:
+        """Position of the last node that takes the output of each node; of the scores: the end."""
+        last = list(range(len(self.nodes)))
+        for i, node in enumerate(self.nodes):
+            for j in node.inputs:
+                if j >= 0:
+                    last[j] = i
+        last[-1] = len(self.nodes)
+        return tuple(last)
+
+    def shapes(self, node: Node) -> list[tuple[int, ...]]:
+        """Return the shapes of a node's inputs."""
+        return [self.shape if j < 0 else self.nodes[j].shape for j in node.inputs]
+
+    def forward(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Return the scores, (b, classes), of (b, *shape) inputs."""
+        return self.resume(values, x, 0, {})
+
+    def resume(
+        self, values: Mapping[str, Tensor], x: Tensor, first: int, known: Mapping[int, Tensor]
+    ) -> Tensor:
+        """Return the scores where all nodes before `first` are known.
+
+        Args:
+            values: The memory's numbers.
+            x: (b, *shape) inputs.
+            first: Position of the first node to run.
+            known: (b, *shape) outputs of the nodes before it that later ones take.
+        """
+        outputs = dict(known)
+        outputs[-1] = x
+        out = outputs.get(len(self.nodes) - 1, x)
+        for i in range(first, len(self.nodes)):
+            node = self.nodes[i]
+            out = node.op.dense(values, *(outputs[j] for j in node.inputs))
+            outputs[i] = out
+            for j in set(node.inputs):
+                if j >= 0 and self.last_use[j] == i:
+                    outputs.pop(j, None)
+        return out
+
+    def trace(
+        self, values: Mapping[str, Tensor], x: Tensor, seen: Callable[[int, Tensor], None]
+    ) -> Tensor:
+        """Return the scores and show the output of each node as it comes."""
+        outputs = {-1: x}
+        out = x
+        for i, node in enumerate(self.nodes):
+            out = node.op.dense(values, *(outputs[j] for j in node.inputs))
+            outputs[i] = out
+            seen(i, out)
+            for j in set(node.inputs):
+                if j >= 0 and self.last_use[j] == i:
+                    outputs.pop(j, None)
+        return out
+
+    def bounds(self, values: Mapping[str, Tensor]) -> list[Bound | None]:
+        """Return how far a change of each node's output can move two scores apart.
+
+        Absolute values of weights, or norms of layers, multiplied along all paths to the scores.
+        None where no such bound is known.
+        """
+        bounds: list[Bound | None] = [None] * len(self.nodes)
+        unbounded = [False] * len(self.nodes)
+        last = len(self.nodes) - 1
+        device = next((v.device for v in values.values()), torch.device("cpu"))
+        if len(self.nodes[last].shape) == 1:
+            bounds[last] = Bound.of_scores(torch.ones(self.nodes[last].shape, device=device))
+        for i in range(last, -1, -1):
+            node = self.nodes[i]
+            after = None if unbounded[i] else bounds[i]
+            before: Sequence[Bound | None]
+            if after is None:
+                before, bounds[i] = [None] * len(node.inputs), None
+            else:
+                before = node.op.bounds(values, after, self.shapes(node))
+            for j, bound in zip(node.inputs, before, strict=True):
+                if j < 0:
+                    continue
+                if bound is None:
+                    unbounded[j] = True
+                else:
+                    held = bounds[j]
+                    bounds[j] = bound if held is None else held + bound
+        return bounds

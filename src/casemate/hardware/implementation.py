@@ -1,0 +1,200 @@
+"""`Implementation`: a trained network as it is deployed, its numbers as words in memory."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from casemate.data.dataset import digest_arrays
+from casemate.errors import UsageError
+from casemate.guard import guarded
+from casemate.hardware.folding import folded
+from casemate.hardware.formats import NumberFormat
+from casemate.hardware.integers import Integers, quantized_weight
+from casemate.hardware.memory import Memory, Region, Role, region
+from casemate.hardware.ops.conv import Conv2d
+from casemate.hardware.ops.linear import Linear
+from casemate.hardware.ops.norm import BatchNorm
+from casemate.hardware.ops.opaque import Opaque
+from casemate.hardware.tracing import tensors_of, traced
+from casemate.identity import key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from casemate.hardware.graph import Graph
+
+__all__ = ["Implementation", "deploy"]
+
+_AT_ONCE = 256  # images
+
+
+@dataclass(frozen=True, eq=False)
+class Implementation:
+    """A network as deployed.
+
+    Attributes:
+        graph: What it computes.
+        memory: Its words.
+        form: Their format.
+    """
+
+    graph: Graph
+    memory: Memory
+    form: NumberFormat
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the model's owner should know, one sentence each."""
+        return self.graph.notes
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the words and of what they are."""
+        words = digest_arrays(*(r.words for r in self.memory.regions))
+        layout = [(r.name, r.role, list(r.shape), r.word.name) for r in self.memory.regions]
+        return key("implementation", self.form, layout, words)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return (b, classes) scores of (b, *shape) inputs as the network gets them."""
+        with torch.no_grad():
+            return torch.cat(
+                [self.graph.forward(self.memory.values, p) for p in torch.split(x, _AT_ONCE)]
+            )
+
+
+def deploy(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    form: NumberFormat | None = None,
+    *,
+    calibration: Tensor | None = None,
+) -> Implementation:
+    """Return a module's network in a number format.
+
+    Args:
+        module: Left as it is; copied to the CPU in float32.
+        shape: Of one input as the module gets it, behind any preprocessing.
+        form: Float32 if omitted.
+        calibration: (n, *shape) inputs whose activations' lowest and highest values set the ranges
+            of integer activations; only needed there. Of clean data that the model was not
+            tested on.
+
+    Raises:
+        UsageError: If the network cannot be deployed in that format.
+    """
+    form = form or NumberFormat()
+    own = copy.deepcopy(module).to("cpu", torch.float32)
+    with guarded([own]):
+        graph = traced(own, shape)
+        tensors = {n: t.detach().clone() for n, t in tensors_of(own).items()}
+    if not form.is_integer:
+        roles = _roles(graph)
+        used = {name for node in graph.nodes for name in node.op.tensors}
+        regions = [
+            region(n, t, form.name, layer=roles[n][0], role=roles[n][1])
+            for n, t in tensors.items()
+            if n in used
+        ]
+        return Implementation(graph, Memory(regions), form)
+    if not any(isinstance(node.op, (Conv2d, Linear)) for node in graph.nodes):
+        raise UsageError(
+            f"format.name is {form.name}, but {type(own).__name__} has no convolution or linear "
+            "layer that could be quantized"
+            + ("".join(f": {note}" for note in graph.notes))
+            + "; choose float32, float16 or bfloat16"
+        )
+    if not form.computes_integers:
+        return _weights_only(graph, tensors, form)
+    if calibration is None or not len(calibration):
+        raise UsageError(
+            "format.activations is int8, which needs inputs to calibrate on, and there are none; "
+            "give some, or set format.activations to float32"
+        )
+    graph, tensors = folded(graph, tensors)
+    built, regions = Integers(graph, tensors, form, _ranges(graph, tensors, calibration)).build()
+    return Implementation(built, Memory(_in_order(built, regions)), form)
+
+
+def _weights_only(graph: Graph, tensors: dict[str, Tensor], form: NumberFormat) -> Implementation:
+    """Return the network with integer weights that are turned into float32 for each use."""
+    regions: dict[str, Region] = {}
+    nodes = []
+    roles = _roles(graph)
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, (Conv2d, Linear)):
+            for made in quantized_weight(op.weight, tensors[op.weight], node.name, form):
+                regions.setdefault(made.name, made)
+            zero = f"{op.weight}.zero"
+            op = replace(
+                op,
+                weight_scale=f"{op.weight}.scale",
+                weight_zero=zero if zero in regions else None,
+            )
+        for name in op.tensors:
+            if name not in regions:
+                layer, role = roles[name]
+                regions[name] = region(name, tensors[name], "float32", layer=layer, role=role)
+        nodes.append(replace(node, op=op))
+    built = replace(graph, nodes=tuple(nodes))
+    return Implementation(built, Memory(_in_order(built, list(regions.values()))), form)
+
+
+def _ranges(
+    graph: Graph, tensors: Mapping[str, Tensor], x: Tensor
+) -> dict[int, tuple[float, float]]:
+    """Return the lowest and highest value of each node's output, and of the input at -1."""
+    found = {-1: (float(x.min()), float(x.max()))}
+
+    def seen(i: int, out: Tensor) -> None:
+        low, high = float(out.min()), float(out.max())
+        if i in found:
+            low, high = min(low, found[i][0]), max(high, found[i][1])
+        found[i] = (low, high)
+
+    with torch.no_grad():
+        for part in torch.split(x, _AT_ONCE):
+            graph.trace(tensors, part, seen)
+    for i, node in enumerate(graph.nodes):
+        if not all(map(_finite, found[i])):
+            raise UsageError(
+                f"{node.name} gives numbers that are not finite on the inputs to calibrate on, so "
+                "it has no range to quantize; give other inputs or choose float32"
+            )
+    return found
+
+
+def _finite(value: float) -> bool:
+    return abs(value) < float("inf")
+
+
+def _in_order(graph: Graph, regions: list[Region]) -> list[Region]:
+    """Return the regions in the order in which the network reads them."""
+    order: dict[str, int] = {}
+    for node in graph.nodes:
+        for name in node.op.tensors:
+            order.setdefault(name, len(order))
+    return sorted((r for r in regions if r.name in order), key=lambda r: order[r.name])
+
+
+def _roles(graph: Graph) -> dict[str, tuple[str, Role]]:
+    """Return of each tensor the layer that reads it first, and what it is to that."""
+    found: dict[str, tuple[str, Role]] = {}
+    for node in graph.nodes:
+        for name in node.op.tensors:
+            role: Role = "weight"
+            if isinstance(node.op, BatchNorm):
+                role = "norm"
+            elif name.rpartition(".")[2] == "bias":
+                role = "bias"
+            layer = node.name
+            if isinstance(node.op, Opaque) and "." in name:
+                layer = name.rpartition(".")[0]
+            found.setdefault(name, (layer, role))
+    return found

@@ -1,0 +1,1 @@
+"""The operations of a deployed network, one family a file."""

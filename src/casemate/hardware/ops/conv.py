@@ -1,0 +1,246 @@
+"""Two-dimensional convolution, in floating point or of integers into accumulators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
+from torch.nn import grad
+
+from casemate.hardware.changes import Box, patch, reached, take, whole
+from casemate.hardware.ops.exact import accumulator, wrapped
+from casemate.hardware.ops.operator_norm import convolution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from casemate.hardware.bound import Bound
+    from casemate.hardware.changes import Rows
+    from casemate.hardware.graph import Change, Site
+
+__all__ = ["Conv2d"]
+
+_transposed: Callable[..., Tensor] = grad.conv2d_input
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2d:
+    """A convolution of (channels, height, width) with zero padding.
+
+    Attributes:
+        weight: Name of its weights, (outputs, inputs / groups, height, width).
+        bias: Name of its biases, (outputs,), or None.
+        stride: Rows and columns.
+        padding: Rows and columns on each side.
+        dilation: Rows and columns.
+        groups: As torch has them.
+        weight_zero: Name of the zero point of its weights, (outputs or 1,), or None for 0.
+        weight_scale: Name of the unit of its weights, (outputs or 1,), if it turns them into
+            floating-point numbers before it computes.
+        input_zero: Name of the zero point of its input, (1,), or None for 0.
+        amplitude: The largest size of an input without its zero point, if they are integers.
+    """
+
+    weight: str
+    bias: str | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    weight_zero: str | None = None
+    weight_scale: str | None = None
+    input_zero: str | None = None
+    amplitude: float | None = None
+
+    masks = False
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """What it reads."""
+        names = (self.weight, self.bias, self.weight_zero, self.weight_scale, self.input_zero)
+        return tuple(n for n in names if n is not None)
+
+    def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        """Return the whole output."""
+        (x,) = inputs
+        weight, bias = self._weight(values), self._bias(values)
+        kind = accumulator(weight, bias, self.amplitude)
+        kind = torch.promote_types(kind, x.dtype)
+        out = F.conv2d(
+            self._input(values, x).to(kind),
+            weight.to(kind),
+            None if bias is None else bias.to(kind),
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+        )
+        return out if self.amplitude is None else wrapped(out)
+
+    def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
+        """Return the output's change: the input's change convolved, on top of what was there."""
+        (box,) = boxes
+        assert box is not None  # noqa: S101 - the only input
+        (base_in,), base_out, values = site.inputs, site.output, site.values
+        depthwise = self.groups == base_in.shape[1] == base_out.shape[1]
+        if box.is_whole or (self.groups > 1 and not (depthwise and box.size[0] == 1)):
+            return Box((None, None, None), self.dense(values, whole(box, base_in, rows.image)))
+        spatial, delta, padding = self._delta(box, site, rows.image)
+        kind = torch.promote_types(base_out.dtype, delta.dtype)
+        delta, weight = delta.to(kind), self._weight(values).to(kind)
+
+        def convolved(part: Tensor, kernel: Tensor) -> Tensor:
+            return F.conv2d(part, kernel, None, self.stride, padding, self.dilation)
+
+        first, k = box.origin[0], box.size[0]
+        if first is None:
+            out = convolved(delta, weight)
+        else:
+            groups = [(int(c), first == c) for c in torch.unique(first).tolist()]
+            parts = [
+                convolved(
+                    delta if len(groups) == 1 else delta[mine],
+                    weight[c : c + 1] if depthwise else weight[:, c : c + k],
+                )
+                for c, mine in groups
+            ]
+            out = (
+                parts[0]
+                if len(groups) == 1
+                else parts[0].new_empty((len(rows), *parts[0].shape[1:]))
+            )
+            if len(groups) > 1:
+                for (_, mine), part in zip(groups, parts, strict=True):
+                    out[mine] = part
+        origin = (first if depthwise else None, *spatial)
+        return Box(origin, out.add_(take(base_out, rows.image, origin, out.shape[1:])))
+
+    def _delta(
+        self, box: Box, site: Site, image: Tensor
+    ) -> tuple[tuple[Tensor | None, Tensor | None], Tensor, tuple[int, int]]:
+        """Return where outputs change, the input's change that they see, and its padding."""
+        delta = box.value - take(site.inputs[0], image, box.origin, box.size)
+        if box.origin[1] is None and box.origin[2] is None:
+            return (None, None), delta, self.padding
+        ends, starts, sizes = [], [], []
+        for d in range(2):
+            kernel = site.values[self.weight].shape[2 + d]
+            end, count = reached(
+                box.origin[1 + d],
+                box.size[1 + d],
+                kernel=kernel,
+                stride=self.stride[d],
+                padding=self.padding[d],
+                dilation=self.dilation[d],
+                outputs=site.output.shape[2 + d],
+            )
+            ends.append(end)
+            first = 0 if end is None else end * self.stride[d]
+            starts.append(first - self.padding[d])
+            sizes.append((count - 1) * self.stride[d] + self.dilation[d] * (kernel - 1) + 1)
+        seen = patch(Box(box.origin, delta), starts, sizes, base=None, image=image, fill=0.0)
+        return (ends[0], ends[1]), seen, (0, 0)
+
+    def bounds(
+        self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
+    ) -> Sequence[Bound | None]:
+        """Return the bound of the transposed map with absolute weights, and of its norms."""
+        channels, *size = shapes[0]
+        weight = self._weight(values).float()
+        padded = [n + 2 * p for n, p in zip(size, self.padding, strict=True)]
+        taps = weight * after.every[:, None, None, None]
+        kernel = taps.new_zeros((*taps.shape[:2], *self._extent(taps)))
+        kernel[:, :, :: self.dilation[0], :: self.dilation[1]] = taps
+        norms = [convolution(part, padded) for part in kernel.chunk(self.groups)]
+        one = torch.cat([alone for _, alone in norms])
+        every = one.new_tensor([together for together, _ in norms])
+        weights = _transposed(
+            (1, *shapes[0]),
+            weight.abs(),
+            after.weights[None],
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+        )[0]
+        return [
+            replace(
+                after,
+                weights=weights,
+                every=every.repeat_interleave(channels // self.groups),
+                one=one,
+                units=None,
+            )
+        ]
+
+    def _extent(self, weight: Tensor) -> tuple[int, int]:
+        """Return how many rows and columns one output sees."""
+        high, wide = (d * (k - 1) + 1 for d, k in zip(self.dilation, weight.shape[2:], strict=True))
+        return high, wide
+
+    def row(self, name: str) -> bool:
+        """Return whether output channel o depends on that tensor by its row o alone."""
+        return name in (self.weight, self.bias)
+
+    def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
+        """Add to output channels what changes of their weights and biases do."""
+        # (inputs, images, height, width): the images of one input lie together
+        x = site.keep(
+            "maps", lambda: self._input(site.values, site.inputs[0]).transpose(0, 1).contiguous()
+        )
+        group_in = x.shape[0] // self.groups
+        group_out = site.output.shape[1] // self.groups
+        for k, changes in enumerate(cases):
+            channel = out[k]
+            for change in changes:
+                if change.tensor == self.bias:
+                    channel.add_(change.by)
+                    continue
+                o, i, *taps = change.index
+                seen = self._seen(taps, tuple(x.shape[2:]), tuple(channel.shape[1:]))
+                if seen is None:
+                    continue
+                (rows_out, rows_in), (columns_out, columns_in) = seen
+                part = x[i + o // group_out * group_in, :, rows_in, columns_in].to(out.dtype)
+                by = change.by * self._step_of(site, o)
+                channel[:, rows_out, columns_out].add_(part, alpha=by)
+
+    def _step_of(self, site: Site, channel: int) -> float:
+        """Return what one step of a weight is worth."""
+        if self.weight_scale is None:
+            return 1.0
+        units = site.values[self.weight_scale]
+        return float(units[channel if len(units) > 1 else 0])
+
+    def _seen(
+        self, taps: Sequence[int], inputs: tuple[int, ...], outputs: tuple[int, ...]
+    ) -> list[tuple[slice, slice]] | None:
+        """Return by dimension the outputs that see an input at this tap, and those inputs."""
+        found = []
+        for d, tap in enumerate(taps):
+            offset = tap * self.dilation[d] - self.padding[d]
+            first = max(0, -(offset // self.stride[d]))
+            last = min(outputs[d], (inputs[d] - 1 - offset) // self.stride[d] + 1)
+            if last <= first:
+                return None
+            begin = first * self.stride[d] + offset
+            end = (last - 1) * self.stride[d] + offset + 1
+            found.append((slice(first, last), slice(begin, end, self.stride[d])))
+        return found
+
+    def _weight(self, values: Mapping[str, Tensor]) -> Tensor:
+        weight = values[self.weight]
+        if self.weight_zero is not None:
+            weight = weight - values[self.weight_zero].view(-1, 1, 1, 1)
+        if self.weight_scale is not None:
+            weight = weight * values[self.weight_scale].view(-1, 1, 1, 1)
+        return weight
+
+    def _bias(self, values: Mapping[str, Tensor]) -> Tensor | None:
+        return None if self.bias is None else values[self.bias]
+
+    def _input(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return x if self.input_zero is None else x - values[self.input_zero]

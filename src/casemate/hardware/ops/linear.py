@@ -1,0 +1,167 @@
+"""A fully connected layer, in floating point or of integers into accumulators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
+
+from casemate.hardware.changes import Box, take, whole
+from casemate.hardware.ops.exact import accumulator, wrapped
+from casemate.hardware.ops.operator_norm import matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from casemate.hardware.bound import Bound
+    from casemate.hardware.changes import Rows
+    from casemate.hardware.graph import Change, Site
+
+__all__ = ["Linear"]
+
+_PLAIN = "donot_use_mm_for_euclid_dist"  # which loses digits of small distances
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """A linear map of the last dimension.
+
+    Attributes:
+        weight: Name of its weights, (outputs, inputs).
+        bias: Name of its biases, (outputs,), or None.
+        weight_zero: Name of the zero point of its weights, (outputs or 1,), or None for 0.
+        weight_scale: Name of the unit of its weights, (outputs or 1,), if it turns them into
+            floating-point numbers before it computes.
+        input_zero: Name of the zero point of its input, (1,), or None for 0.
+        amplitude: The largest size of an input without its zero point, if they are integers.
+    """
+
+    weight: str
+    bias: str | None = None
+    weight_zero: str | None = None
+    weight_scale: str | None = None
+    input_zero: str | None = None
+    amplitude: float | None = None
+
+    masks = False
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """What it reads."""
+        names = (self.weight, self.bias, self.weight_zero, self.weight_scale, self.input_zero)
+        return tuple(n for n in names if n is not None)
+
+    def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        """Return the whole output."""
+        (x,) = inputs
+        weight, bias = self._weight(values), self._bias(values)
+        kind = torch.promote_types(accumulator(weight, bias, self.amplitude), x.dtype)
+        out = F.linear(
+            self._input(values, x).to(kind),
+            weight.to(kind),
+            None if bias is None else bias.to(kind),
+        )
+        return out if self.amplitude is None else wrapped(out)
+
+    def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
+        """Return the output's change: the input's change mapped, on top of what was there."""
+        (box,) = boxes
+        assert box is not None  # noqa: S101 - the only input
+        (base_in,), base_out = site.inputs, site.output
+        untouched: tuple[None, ...] = (None,) * (base_out.ndim - 1)
+        first = box.origin[0]
+        if first is None or len(box.origin) > 1:
+            return Box(untouched, self.dense(site.values, whole(box, base_in, rows.image)))
+        delta = box.value - take(base_in, rows.image, box.origin, box.size)
+        kind = torch.promote_types(base_out.dtype, delta.dtype)
+        weight = self._weight(site.values).to(kind).t()
+        delta = delta.to(kind)
+        out = base_out[rows.image].to(kind)
+        if box.size[0] == 1:
+            return Box(untouched, out.addcmul_(delta, weight[first]))
+        groups = torch.unique(first).tolist()
+        for c in groups:
+            columns = weight[c : c + box.size[0]]
+            if len(groups) == 1:
+                out.addmm_(delta, columns)
+            else:
+                mine = (first == c).nonzero()[:, 0]
+                out.index_add_(0, mine, delta[mine] @ columns)
+        return Box(untouched, out)
+
+    def bounds(
+        self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
+    ) -> Sequence[Bound | None]:
+        """Return the bound of the transposed map with absolute weights, and of its norms."""
+        if len(shapes[0]) > 1:
+            return [None]
+        weight = self._weight(values).float()
+        if after.units is not None:  # two scores move apart by the difference of their rows
+            weight = weight * after.units[:, None]
+            columns = weight.amax(0) - weight.amin(0)
+            apart = float(torch.cdist(weight, weight, compute_mode=_PLAIN).max())
+            every = torch.full_like(columns, apart)
+            return [replace(after, weights=columns, every=every, one=columns, units=None)]
+        scaled = weight * after.every[:, None]
+        columns = scaled.square().sum(0).sqrt()
+        return [
+            replace(
+                after,
+                weights=after.weights @ weight.abs(),
+                every=torch.full_like(columns, matrix(scaled)),
+                one=columns,
+            )
+        ]
+
+    def row(self, name: str) -> bool:
+        """Return whether output channel o depends on that tensor by its row o alone."""
+        return name in (self.weight, self.bias)
+
+    def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
+        """Add to output channels what changes of their weights and biases do."""
+        first = site.inputs[0].ndim - 1
+        # (inputs, images, ...): the images of one input lie together
+        x = site.keep(
+            "columns",
+            lambda: self._input(site.values, site.inputs[0]).movedim(first, 0).contiguous(),
+        )
+        for step in range(max(map(len, cases))):  # the first change of each case, the second, ...
+            mine = [k for k, changes in enumerate(cases) if len(changes) > step]
+            changes = [cases[k][step] for k in mine]
+            kept = [c.tensor == self.bias for c in changes]
+            by = torch.tensor(
+                [c.by * self._step_of(site, c) for c in changes], dtype=torch.float64
+            ).to(out)
+            by = by.view(-1, *[1] * (out.ndim - 1))
+            which = [0 if b else c.index[1] for b, c in zip(kept, changes, strict=True)]
+            seen = x[torch.tensor(which, device=x.device)].to(out.dtype)
+            if any(kept):
+                seen[torch.tensor(kept, device=x.device)] = 1.0
+            if len(mine) == len(cases):
+                out.addcmul_(seen, by)
+            else:
+                out[torch.tensor(mine, device=x.device)] += seen * by
+
+    def _step_of(self, site: Site, change: Change) -> float:
+        """Return what one step of a changed word is worth."""
+        if self.weight_scale is None or change.tensor == self.bias:
+            return 1.0
+        units = site.values[self.weight_scale]
+        return float(units[change.index[0] if len(units) > 1 else 0])
+
+    def _weight(self, values: Mapping[str, Tensor]) -> Tensor:
+        weight = values[self.weight]
+        if self.weight_zero is not None:
+            weight = weight - values[self.weight_zero].view(-1, 1)
+        if self.weight_scale is not None:
+            weight = weight * values[self.weight_scale].view(-1, 1)
+        return weight
+
+    def _bias(self, values: Mapping[str, Tensor]) -> Tensor | None:
+        return None if self.bias is None else values[self.bias]
+
+    def _input(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return x if self.input_zero is None else x - values[self.input_zero]

@@ -1,0 +1,53 @@
+"""Any other operation: computed on whole inputs, with no shortcut and no bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from casemate.hardware.changes import Box, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from casemate.hardware.bound import Bound
+    from casemate.hardware.changes import Rows
+    from casemate.hardware.graph import Site
+
+__all__ = ["Opaque"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opaque:
+    """An operation that only its code knows.
+
+    Attributes:
+        run: Called with its tensors by name and its inputs, (b, *shape) each.
+        tensors: Names of the tensors in memory that it reads.
+    """
+
+    run: Callable[..., Tensor]
+    tensors: tuple[str, ...] = ()
+
+    masks = False
+
+    def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        """Return what the code returns."""
+        return self.run({name: values[name] for name in self.tensors}, *inputs)
+
+    def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
+        """Return the whole output of the rows."""
+        full = [
+            base[rows.image] if box is None else whole(box, base, rows.image)
+            for box, base in zip(boxes, site.inputs, strict=True)
+        ]
+        return Box((None,) * (site.output.ndim - 1), self.dense(site.values, *full))
+
+    def bounds(
+        self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
+    ) -> Sequence[Bound | None]:
+        """Return no bound."""
+        del values, after
+        return [None] * len(shapes)

@@ -1,0 +1,117 @@
+"""Predictions under faults are those of a full pass, whatever the network and the fault."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from casemate.hardware.cases import flips
+from casemate.hardware.formats import NumberFormat
+from casemate.hardware.implementation import deploy
+from casemate.hardware.propagate import Propagator
+
+sys.path.insert(0, str(Path(__file__).parent))
+from networks import network
+
+FORMATS = (
+    NumberFormat(name="float32"),
+    NumberFormat(name="float16"),
+    NumberFormat(name="bfloat16"),
+    NumberFormat(name="int8"),
+    NumberFormat(name="int8", scheme="affine", granularity="tensor"),
+    NumberFormat(name="int4", granularity="tensor"),
+    NumberFormat(name="int8", activations="float32"),
+    NumberFormat(name="int4", scheme="affine", activations="float32"),
+)
+IMAGES = 12
+FAULTS = 24
+
+
+def changed_values(propagator, cases):
+    """Return the memory's numbers with the words of a single case, without `propagate`."""
+    raw = {r.name: r.word.raw(r.words).clone() for r in propagator.memory.regions}
+    for r, w, changed in zip(cases.region, cases.word, cases.raw, strict=True):
+        raw[propagator.memory.regions[r].name][w] = int(changed)
+    return {r.name: r.word.of_raw(raw[r.name]).view(r.shape) for r in propagator.memory.regions}
+
+
+def labels(propagator, effects, case):
+    out = propagator.labels.copy()
+    mine = effects.case == case
+    out[effects.image[mine]] = effects.label[mine]
+    return out
+
+
+def check(propagator, case, number, count):
+    """Compare every case with a full pass; return how many predictions changed."""
+    memory, graph = propagator.memory, propagator.graph
+    effects = propagator.effects(flips(memory, case, number, count))
+    for c in range(count):
+        values = changed_values(
+            propagator, flips(memory, case[case == c] * 0, number[case == c], 1)
+        )
+        with torch.no_grad():
+            scores = graph.forward(values, propagator.cache.x)
+        named = [str(memory.fault(int(n))) for n in number[case == c]]
+        np.testing.assert_array_equal(
+            labels(propagator, effects, c), scores.argmax(1).numpy(), err_msg=str(named)
+        )
+        broken = np.flatnonzero(~torch.isfinite(scores).all(1).numpy())
+        np.testing.assert_array_equal(
+            np.sort(effects.broken_image[effects.broken_case == c]), broken, err_msg=str(named)
+        )
+    return effects.changed.sum()
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=str)
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 10**9))
+def test_single_flips_give_the_predictions_of_a_full_pass(form, seed):
+    module, shape = network(seed)
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.normal(size=(IMAGES, *shape)).astype(np.float32))
+    made = deploy(module, shape, form, calibration=x)
+    propagator = Propagator(made.graph, made.memory, x)
+    # every tensor has its share: drawn over bits alone, small ones would never be hit
+    spans = [made.memory.span(r.name) for r in made.memory.regions]
+    number = np.array([rng.integers(*spans[i]) for i in rng.integers(0, len(spans), FAULTS)])
+    check(propagator, np.arange(FAULTS), number, FAULTS)
+
+
+@pytest.mark.parametrize("form", FORMATS[:4], ids=str)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 10**9))
+def test_so_do_many_flips_at_once(form, seed):
+    module, shape = network(seed)
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.normal(size=(IMAGES, *shape)).astype(np.float32))
+    made = deploy(module, shape, form, calibration=x)
+    propagator = Propagator(made.graph, made.memory, x)
+    case = np.repeat(np.arange(8), 5)
+    check(propagator, case, rng.integers(0, made.memory.bits, len(case)), 8)
+
+
+def test_flips_that_matter_are_found():
+    module, shape = network(5)
+    x = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
+    made = deploy(module, shape)
+    propagator = Propagator(made.graph, made.memory, x)
+    bits = np.arange(30, made.memory.bits, 32)[:200]  # the highest bit of the exponent
+    assert check(propagator, np.arange(len(bits)), bits, len(bits)) > IMAGES
+
+
+def test_a_case_without_changes_changes_nothing():
+    module, shape = network(5)
+    x = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
+    made = deploy(module, shape)
+    propagator = Propagator(made.graph, made.memory, x)
+    # the second case flips a bit and back again
+    effects = propagator.effects(flips(made.memory, np.array([1, 1]), np.array([7, 7]), 3))
+    assert effects.changed.tolist() == [0, 0, 0]
+    assert effects.broken.tolist() == [0, 0, 0]

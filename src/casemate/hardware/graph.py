@@ -156,15 +156,19 @@ class Graph:
         return {name: tuple(nodes) for name, nodes in found.items()}
 
     @cached_property
-    def last_use(self) -> tuple[int, ...]:
-        """Position of the last node that takes the output of each node; of the scores: the end."""
-        last = list(range(len(self.nodes)))
+    def _last_uses(self) -> dict[int, int]:
+        last = dict.fromkeys(range(-1, len(self.nodes)), -1)
         for i, node in enumerate(self.nodes):
-            for j in node.inputs:
-                if j >= 0:
-                    last[j] = i
-        last[-1] = len(self.nodes)
-        return tuple(last)
+            last |= dict.fromkeys(node.inputs, i)
+        last[len(self.nodes) - 1] = len(self.nodes)
+        return last
+
+    def last_use(self, node: int) -> int:
+        """Return the position of the last node that takes a node's output; of the scores: the end.
+
+        The network's input is the output of node -1.
+        """
+        return self._last_uses[node]
 
     def shapes(self, node: Node) -> list[tuple[int, ...]]:
         """Return the shapes of a node's inputs."""
@@ -175,7 +179,12 @@ class Graph:
         return self.resume(values, x, 0, {})
 
     def resume(
-        self, values: Mapping[str, Tensor], x: Tensor, first: int, known: Mapping[int, Tensor]
+        self,
+        values: Mapping[str, Tensor],
+        x: Tensor,
+        first: int,
+        known: Mapping[int, Tensor],
+        edited: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Return the scores where all nodes before `first` are known.
 
@@ -184,6 +193,7 @@ class Graph:
             x: (b, *shape) inputs.
             first: Position of the first node to run.
             known: (b, *shape) outputs of the nodes before it that later ones take.
+            edited: Returns what becomes of a node's output before others take it.
         """
         outputs = dict(known)
         outputs[-1] = x
@@ -191,9 +201,9 @@ class Graph:
         for i in range(first, len(self.nodes)):
             node = self.nodes[i]
             out = node.op.dense(values, *(outputs[j] for j in node.inputs))
-            outputs[i] = out
+            outputs[i] = out = out if edited is None else edited(i, out)
             for j in set(node.inputs):
-                if j >= 0 and self.last_use[j] == i:
+                if j >= 0 and self.last_use(j) == i:
                     outputs.pop(j, None)
         return out
 
@@ -208,18 +218,19 @@ class Graph:
             outputs[i] = out
             seen(i, out)
             for j in set(node.inputs):
-                if j >= 0 and self.last_use[j] == i:
+                if j >= 0 and self.last_use(j) == i:
                     outputs.pop(j, None)
         return out
 
     def bounds(self, values: Mapping[str, Tensor]) -> list[Bound | None]:
-        """Return how far a change of each node's output can move two scores apart.
+        """Return how far changes of each output can move two scores apart; last the input's.
 
         Absolute values of weights, or norms of layers, multiplied along all paths to the scores.
         None where no such bound is known.
         """
-        bounds: list[Bound | None] = [None] * len(self.nodes)
-        unbounded = [False] * len(self.nodes)
+        # one place more, so that the network's input, -1, has the last one
+        bounds: list[Bound | None] = [None] * (len(self.nodes) + 1)
+        unbounded = [False] * (len(self.nodes) + 1)
         last = len(self.nodes) - 1
         device = next((v.device for v in values.values()), torch.device("cpu"))
         if len(self.nodes[last].shape) == 1:
@@ -233,11 +244,11 @@ class Graph:
             else:
                 before = node.op.bounds(values, after, self.shapes(node))
             for j, bound in zip(node.inputs, before, strict=True):
-                if j < 0:
-                    continue
                 if bound is None:
                     unbounded[j] = True
                 else:
                     held = bounds[j]
                     bounds[j] = bound if held is None else held + bound
+        if unbounded[-1]:
+            bounds[-1] = None
         return bounds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,3 +53,19 @@ class Effects:
         was = (before[self.image] == truth[self.image]).astype(np.int64)
         gained = np.bincount(self.case, weights=right - was, minlength=self.count)
         return gained.astype(np.int64)
+
+    def shifted(self, by: int) -> Effects:
+        """Return the same effects on images that are counted from `by` on."""
+        return replace(self, image=self.image + by, broken_image=self.broken_image + by)
+
+    def beside(self, other: Effects) -> Effects:
+        """Return the effects of the same cases on the images of both."""
+        return Effects(
+            count=self.count,
+            images=self.images + other.images,
+            case=np.concatenate([self.case, other.case]),
+            image=np.concatenate([self.image, other.image]),
+            label=np.concatenate([self.label, other.label]),
+            broken_case=np.concatenate([self.broken_case, other.broken_case]),
+            broken_image=np.concatenate([self.broken_image, other.broken_image]),
+        )

@@ -105,16 +105,17 @@ class Sweep:
         # where sums may overflow their order decides: there nothing is added to what was before
         size = box.value.flatten(1).abs().amax(1) if len(rows) else reach
         far = ~(size < _HUGE) | ((reach > _FAR) & reach.isfinite())
-        step = self.step(max(node, 0))
-        for low in range(0, len(rows), step):
-            part = slice(low, low + step)
-            near = (~far[part]).nonzero()[:, 0] + low
-            kept = self._pushed(node, rows.at(near), box.at(near), reach[near])
+        least = self.step(max(node, 0))
+        for part in torch.split(far.nonzero()[:, 0], least):
+            self._settle(number, *self._run_on(node, rows.at(part), box.at(part)), full)
+        near, low, step = (~far).nonzero()[:, 0], 0, least
+        while low < len(near):
+            part = near[low : low + step]
+            low += step
+            largest, kept = self._pushed(node, rows.at(part), box.at(part), reach[part])
             if kept is not None:
                 self._settle(number, *kept, full)
-            beyond = far[part].nonzero()[:, 0] + low
-            if len(beyond):
-                self._settle(number, *self._run_on(node, rows.at(beyond), box.at(beyond)), full)
+            step = max(least, ELEMENTS // max(1, largest))  # small boxes: more of them at once
 
     def note(self, case: Tensor, image: Tensor, scores: Tensor) -> None:
         """Note rows' predictions.
@@ -157,17 +158,22 @@ class Sweep:
 
     def _pushed(
         self, node: int, rows: Rows, box: Box, reach: Tensor
-    ) -> tuple[Rows, Tensor, Tensor] | None:
-        """Return the rows that reach the scores, these, and which are in doubt."""
+    ) -> tuple[int, tuple[Rows, Tensor, Tensor] | None]:
+        """Return the size of the largest box, and the rows that reach the scores.
+
+        With these their scores, and which of them are in doubt.
+        """
         nodes = self.graph.nodes
         boxes: dict[int, Box] = {node: box}
+        largest = math.prod(box.size)
         for i in range(node + 1, len(nodes)):
             if not len(rows):
-                return None
+                return largest, None
             inputs = nodes[i].inputs
             if not any(j in boxes for j in inputs):
                 continue
             boxes[i] = nodes[i].op.push(self.cache.site(i), rows, [boxes.get(j) for j in inputs])
+            largest = max(largest, math.prod(boxes[i].size))
             for j in set(inputs):
                 if j in boxes and self.graph.last_use(j) == i:
                     del boxes[j]
@@ -178,9 +184,9 @@ class Sweep:
                     boxes = {i: boxes[i].at(keep)}
         end = boxes.get(len(nodes) - 1)
         if end is None or not len(rows):
-            return None
+            return largest, None
         scores = whole(end, self.cache.scores, rows.image)
-        return rows, scores, self._doubtful(scores, reach)
+        return largest, (rows, scores, self._doubtful(scores, reach))
 
     def _alive(self, node: int, rows: Rows, box: Box) -> tuple[Tensor, Tensor]:
         """Return which rows may still change a prediction, and how far each one's change reaches.

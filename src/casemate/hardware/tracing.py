@@ -43,6 +43,7 @@ def traced(module: nn.Module, shape: tuple[int, ...]) -> Graph:
     probe = torch.zeros(_PROBED, *shape)
     try:
         wrapped = fx.GraphModule(module, _Tracer().trace(module))
+        _check_inputs(module, wrapped)
         seen = _Shapes(wrapped)
         with torch.no_grad():
             seen.run(probe)
@@ -51,6 +52,14 @@ def traced(module: nn.Module, shape: tuple[int, ...]) -> Graph:
         raise
     except Exception as error:  # noqa: BLE001 - tracing a user's code fails in any way it likes
         return _opaque(module, probe, shape, error)
+
+
+def _check_inputs(module: nn.Module, wrapped: fx.GraphModule) -> None:
+    if sum(n.op == "placeholder" for n in wrapped.graph.nodes) != 1:
+        raise UsageError(
+            f"{type(module).__name__} takes more than one input, and a model under test gets one; "
+            "wrap it in a module that takes a batch of inputs"
+        )
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -129,11 +138,6 @@ class _Builder:
     def graph(self) -> Graph:
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
-                if self.at:
-                    raise UsageError(
-                        f"{type(self.module).__name__} takes more than one input, and a model "
-                        "under test gets one; wrap it in a module that takes a batch of inputs"
-                    )
                 self.at[node] = -1
             elif node.op == "output":
                 (result,) = node.args
@@ -179,6 +183,8 @@ class _Builder:
         if node.target is torch.cat:
             return self._concat(node)
         sources = [a for a in node.args if isinstance(a, fx.Node)]
+        if node.target in recognize.RESHAPES and sources and sources[0] in self.at:
+            return self._reshape(node, sources[0])  # to sizes that may be computed
         if not sources or any(s not in self.at for s in sources):
             return None
         if node.op == "call_module":
@@ -188,8 +194,6 @@ class _Builder:
             two = len(sources) == len(node.args) == 2  # noqa: PLR2004 - summands
             return (Add(), sources) if same and two and not node.kwargs else None
         first = sources[0]
-        if node.target in recognize.RESHAPES:
-            return self._reshape(node, first)
         op = None
         if node.target in recognize.POOLS:
             op = recognize.pool(node.target, node.args[1:], node.kwargs, self._shape(first))

@@ -66,6 +66,23 @@ class Upsets:
             np.full(n, -1) if image is None else np.asarray(image, dtype=np.int64),
         )
 
+    def on(self, low: int, high: int) -> Upsets:
+        """Return what strikes images `low` to `high`, counted from 0 again.
+
+        A case that strikes another image is left, without changed words.
+        """
+        strikes = (self.image < 0) | ((self.image >= low) & (self.image < high))
+        mine = strikes[self.case]
+        return Upsets(
+            self.count,
+            self.case[mine],
+            self.node[mine],
+            self.element[mine],
+            self.keep[mine],
+            self.flip[mine],
+            np.where(self.image < 0, -1, self.image - low),
+        )
+
 
 class Sites:
     """All bits of some outputs, numbered one node after another.

@@ -9,7 +9,7 @@ number, what is no number at all becomes 0 and what is infinite is cut; processo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -269,7 +269,7 @@ class Round:
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return the nearest integers, ties to even."""
         del values
-        return inputs[0].round().clamp(_LOW, _HIGH)
+        return _rounded(inputs[0]).clamp(_LOW, _HIGH)
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the box rounded."""
@@ -348,6 +348,28 @@ class Dequantize:
 
 def _held(scaled: Tensor, zero: Tensor, *, relu: bool = False) -> Tensor:
     """Return what eight bits hold of numbers in units of the output."""
-    moved = scaled.round().nan_to_num_(0.0, torch.inf, -torch.inf).add_(zero)
+    moved = _rounded(scaled).nan_to_num_(0.0, torch.inf, -torch.inf).add_(zero)
     moved.clamp_(_LOW, _HIGH)
     return torch.maximum(moved, zero) if relu else moved
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """Return the nearest integers, ties to even, through which a gradient passes as it is."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        rounded: Tensor = _Rounding.apply(x)  # type: ignore[no-untyped-call]
+        return rounded
+    return x.round()
+
+
+class _Rounding(torch.autograd.Function):
+    """Rounding with the slope of the identity (Bengio et al., arXiv 1308.3432)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        del ctx
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        del ctx
+        return grad

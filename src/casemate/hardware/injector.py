@@ -1,0 +1,94 @@
+"""Faults tried on many images within a bound of memory."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from casemate.errors import ParameterError
+from casemate.hardware.cache import bytes_per_image
+from casemate.hardware.effects import Effects
+from casemate.hardware.propagate import Propagator
+from casemate.hardware.sweep import ELEMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from torch import Tensor
+
+    from casemate.hardware.cases import Cases
+    from casemate.hardware.implementation import Implementation
+    from casemate.hardware.upsets import Upsets
+
+__all__ = ["Injector"]
+
+_WORK = 12 * 4 * ELEMENTS  # bytes: what the tensors of a batch of rows take besides the cache
+_MEBI = 1 << 20
+
+
+class Injector:
+    """Tries faults on all images, as many at a time as memory allows.
+
+    Args:
+        implementation: The deployed model.
+        x: (n, *shape) inputs of the network, on the device where all is computed.
+        memory: Bytes that activations and work may take; all images at once if omitted.
+
+    Raises:
+        ParameterError: If there are no images, or memory does not hold one.
+    """
+
+    def __init__(
+        self, implementation: Implementation, x: Tensor, *, memory: int | None = None
+    ) -> None:
+        if not len(x):
+            raise ParameterError("samples", "is 0, but faults need at least one image")
+        self.implementation = implementation
+        self._x = x
+        each = bytes_per_image(implementation.graph)
+        self._step = len(x)
+        if memory is not None:
+            self._step = min(len(x), (memory - _WORK) // each)
+        if self._step < 1:
+            raise ParameterError(
+                "memory",
+                f"is {(memory or 0) // _MEBI} MiB, but one image at a time takes "
+                f"{(_WORK + each) // _MEBI + 1} MiB; allow as much",
+            )
+        # where all fit at once their activations stay for the next faults
+        self._kept = self._propagator(0) if self._step == len(x) else None
+        self._labels: np.ndarray | None = None
+
+    def effects(self, cases: Cases) -> Effects:
+        """Return what changed words in memory do to the predictions."""
+        return self._joined(lambda propagator, _: propagator.effects(cases))
+
+    def upset(self, upsets: Upsets) -> Effects:
+        """Return what changed words of activations do to the predictions."""
+        return self._joined(
+            lambda propagator, low: propagator.upset(upsets.on(low, low + len(propagator.cache)))
+        )
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int64 predictions without faults."""
+        if self._kept is not None:
+            return self._kept.labels
+        if self._labels is None:
+            self._labels = self.implementation.scores(self._x).argmax(1).cpu().numpy()
+        return self._labels
+
+    def _joined(self, run: Callable[[Propagator, int], Effects]) -> Effects:
+        """Return the effects on all images, a part of them at a time."""
+        if self._kept is not None:
+            return run(self._kept, 0)
+        parts = (
+            run(self._propagator(low), low).shifted(low)
+            for low in range(0, len(self._x), self._step)
+        )
+        return reduce(Effects.beside, parts)
+
+    def _propagator(self, low: int) -> Propagator:
+        made = self.implementation
+        return Propagator(made.graph, made.memory, self._x[low : low + self._step])

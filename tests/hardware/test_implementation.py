@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from casemate.errors import ParameterError, UsageError
+from casemate.hardware.formats import NumberFormat
+from casemate.hardware.implementation import deploy
+from casemate.hardware.ops.quantized import Requantize
+
+sys.path.insert(0, str(Path(__file__).parent))
+from networks import network
+
+
+def small():
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(27, 4),
+    ).eval(), (2, 6, 6)
+
+
+def conv(q, w, bias):
+    """Return the sums of a 3x3 convolution in plain integers; q comes padded."""
+    out = np.zeros((len(q), len(w), q.shape[2] - 2, q.shape[3] - 2), dtype=np.int64)
+    for i in range(3):
+        for j in range(3):
+            part = q[:, :, i : i + out.shape[2], j : j + out.shape[3]]
+            out += np.einsum("bchw,oc->bohw", part, w[:, :, i, j])
+    return out + bias[None, :, None, None]
+
+
+@pytest.mark.parametrize("scheme", ["symmetric", "affine"])
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_integers_are_those_of_plain_integer_arithmetic(name, granularity, scheme):
+    module, shape = small()
+    x = torch.randn(7, *shape)
+    form = NumberFormat(name=name, scheme=scheme, granularity=granularity)
+    made = deploy(module, shape, form, calibration=x)
+    v = {n: t.numpy() for n, t in made.memory.values.items()}
+    f32 = np.float32
+
+    def whole(name):
+        return v[name].astype(np.int64)
+
+    def weight(name):
+        zero = whole(f"{name}.zero") if f"{name}.zero" in v else np.zeros(1, dtype=np.int64)
+        w = whole(name)
+        return w - zero.reshape(-1, *[1] * (w.ndim - 1))
+
+    def held(scaled, zero):
+        return np.clip(np.round(scaled) + zero, -128, 127).astype(np.int64)
+
+    q = held(x.numpy() / v["input.output.scale"], v["input.output.zero"])
+    moved = np.pad(q - whole("input.output.zero"), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    sums = conv(moved, weight("0.weight"), whole("0.bias"))
+    factor = (v["input.output.scale"] * v["0.weight.scale"]) / v["0.output.scale"]
+    scaled = sums.astype(f32) * factor.reshape(1, -1, 1, 1)
+    hidden = np.maximum(held(scaled, v["0.output.zero"]), whole("0.output.zero"))
+    pooled = hidden.reshape(7, 3, 3, 2, 3, 2).max((3, 5)).reshape(7, 27)
+    last = (pooled - whole("0.output.zero")) @ weight("4.weight").T + whole("4.bias")
+    scores = last.astype(f32) * (v["0.output.scale"] * v["4.weight.scale"])
+    np.testing.assert_array_equal(made.scores(x).numpy(), scores)
+    assert made.graph.exact
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6))
+def test_a_quantized_convolution_is_that_of_onnx_runtime(seed):
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    module, shape = small()
+    with torch.no_grad():  # a large weight a channel keeps the others small: no kernel saturates
+        generator = torch.Generator().manual_seed(seed)
+        module[0].weight.copy_(torch.randn(module[0].weight.shape, generator=generator) * 0.2)
+        module[0].weight[:, 0, 0, 0] = 2.0
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(seed))
+    made = deploy(module[:2], shape, NumberFormat(name="int8"), calibration=x)
+    seen = {}
+    made.graph.trace(made.memory.values, x, lambda i, out: seen.update({i: out}))
+    at = next(i for i, n in enumerate(made.graph.nodes) if isinstance(n.op, Requantize))
+    v = made.memory.values
+    constants = {
+        "xs": v["input.output.scale"].numpy().reshape(()),
+        "xz": v["input.output.zero"].numpy().astype(np.int8).reshape(()),
+        "w": v["0.weight"].numpy().astype(np.int8),
+        "ws": v["0.weight.scale"].numpy(),
+        "wz": np.zeros(3, dtype=np.int8),
+        "ys": v["0.output.scale"].numpy().reshape(()),
+        "yz": v["0.output.zero"].numpy().astype(np.int8).reshape(()),
+        "b": v["0.bias"].numpy().astype(np.int32),
+    }
+    node = onnx.helper.make_node(
+        "QLinearConv",
+        ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"],
+        ["y"],
+        pads=[1, 1, 1, 1],
+    )
+    int8 = onnx.TensorProto.INT8
+    graph = onnx.helper.make_graph(
+        [node],
+        "conv",
+        [onnx.helper.make_tensor_value_info("x", int8, [None, *shape])],
+        [onnx.helper.make_tensor_value_info("y", int8, [None, 3, 6, 6])],
+        [onnx.numpy_helper.from_array(a, n) for n, a in constants.items()],
+    )
+    opset = [onnx.helper.make_opsetid("", 13)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    session = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (y,) = session.run(None, {"x": seen[0].numpy().astype(np.int8)})
+    # our range of a ReLU's output begins at 0, so cutting to eight bits is the ReLU
+    np.testing.assert_array_equal(seen[at].numpy(), y.astype(np.float32))
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**9))
+def test_integers_stay_near_floating_point(seed):
+    module, shape = network(seed)
+    x = torch.randn(40, *shape, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        plain = module(x)
+    made = deploy(module, shape, NumberFormat(name="int8"), calibration=x)
+    off = (made.scores(x) - plain).abs().max()
+    assert off < 0.25 * (plain.max() - plain.min())
+
+
+def test_normalization_is_folded_into_the_layer_before():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 2, 3, bias=False),
+        nn.BatchNorm2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8, 6),
+        nn.BatchNorm1d(6),
+        nn.Linear(6, 2),
+    )
+    for _ in range(20):
+        module(torch.randn(30, 1, 4, 4) * 3 + 1)
+    module.eval()
+    x = torch.randn(9, 1, 4, 4) * 3 + 1
+    made = deploy(module, (1, 4, 4), NumberFormat(name="int8"), calibration=x)
+    assert not made.memory.where(roles=["weight"])[0].name.startswith("1.")
+    assert not any(r.role == "norm" for r in made.memory.regions)
+    assert {"0.bias", "4.bias"} <= set(made.memory.names)
+    with torch.no_grad():
+        assert torch.allclose(made.scores(x), module(x), atol=0.15)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_sixteen_bits_hold_rounded_weights(name):
+    module, shape = small()
+    made = deploy(module, shape, NumberFormat(name=name))
+    kind = {"float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+    assert torch.equal(made.memory.values["0.weight"], module[0].weight.to(kind).float())
+    assert made.memory.bits == 16 * sum(p.numel() for p in module.parameters())
+    x = torch.randn(3, *shape)
+    rounded = module.to(kind).float()
+    with torch.no_grad():
+        assert torch.equal(made.scores(x), rounded(x))
+
+
+def test_weights_alone_can_be_integers():
+    module, shape = small()
+    made = deploy(module, shape, NumberFormat(name="int8", activations="float32"))
+    scale = module[0].weight.detach().flatten(1).abs().amax(1) / 127
+    codes = made.memory.values["0.weight"]
+    near = codes * scale.view(-1, 1, 1, 1)
+    assert torch.allclose(near, module[0].weight, atol=float(scale.max()) / 2 * 1.001)
+    assert codes.abs().max() == 127
+    assert {r.word.name for r in made.memory.regions} == {"int8", "float32"}
+    assert not made.graph.exact
+
+
+def test_roles_and_layers_are_named_after_the_module():
+    module, shape = small()
+    made = deploy(module, shape, NumberFormat(name="int8"), calibration=torch.randn(4, *shape))
+    held = {r.name: (r.layer, r.role, r.word.name) for r in made.memory.regions}
+    assert held["0.weight"] == ("0", "weight", "int8")
+    assert held["0.bias"] == ("0", "bias", "int32")
+    assert held["0.weight.scale"] == ("0", "scale", "float32")
+    assert held["0.output.zero"] == ("0", "zero point", "int8")
+    assert held["input.output.scale"] == ("input", "scale", "float32")
+
+
+def test_the_digest_is_of_words_and_format():
+    module, shape = small()
+    one, same = deploy(module, shape), deploy(module, shape)
+    assert one.digest == same.digest
+    assert one.digest != deploy(module, shape, NumberFormat(name="bfloat16")).digest
+    with torch.no_grad():
+        module[0].bias[0] += 1
+    assert one.digest != deploy(module, shape).digest
+
+
+def test_deploying_leaves_the_module_as_it_was():
+    module, shape = small()
+    module.train()
+    before = {n: t.clone() for n, t in module.state_dict().items()}
+    deploy(module, shape, NumberFormat(name="int8"), calibration=torch.randn(4, *shape))
+    assert module.training
+    assert all(p.requires_grad for p in module.parameters())
+    assert all(torch.equal(t, before[n]) for n, t in module.state_dict().items())
+
+
+def test_a_format_that_the_model_cannot_take_is_one_sentence():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.fc(x) if x.sum() > 0 else -self.fc(x)
+
+    with pytest.raises(UsageError) as caught:
+        deploy(Branching(), (4,), NumberFormat(name="int8"), calibration=torch.zeros(2, 4))
+    assert "format.name is int8, but Branching has no convolution or linear layer" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith("choose float32, float16 or bfloat16")
+    module, shape = small()
+    with pytest.raises(UsageError, match="which needs inputs to calibrate on, and there are none"):
+        deploy(module, shape, NumberFormat(name="int8"))
+    with pytest.raises(UsageError, match=r"^0 gives numbers that are not finite on the inputs"):
+        deploy(
+            module,
+            shape,
+            NumberFormat(name="int8"),
+            calibration=torch.full((2, *shape), float("inf")),
+        )
+    with pytest.raises(
+        ParameterError, match=r'^format\.name is "int7", but must be one of float32'
+    ):
+        NumberFormat(name="int7")
+    with pytest.raises(ParameterError, match=r"^format\.scheme "):
+        NumberFormat(scheme="odd")

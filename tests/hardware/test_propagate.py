@@ -70,7 +70,7 @@ def check(propagator, case, number, count):
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=str)
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**9))
 def test_single_flips_give_the_predictions_of_a_full_pass(form, seed):
     module, shape = network(seed)
@@ -85,7 +85,7 @@ def test_single_flips_give_the_predictions_of_a_full_pass(form, seed):
 
 
 @pytest.mark.parametrize("form", FORMATS[:4], ids=str)
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**9))
 def test_so_do_many_flips_at_once(form, seed):
     module, shape = network(seed)

@@ -90,7 +90,7 @@ def spread(sites, rng, n):
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=str)
-@settings(max_examples=50, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**9))
 def test_single_inverted_bits(form, seed):
     propagator, rng = deployed(seed, form)
@@ -100,7 +100,7 @@ def test_single_inverted_bits(form, seed):
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=str)
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**9))
 def test_several_words_that_stick_or_take_any_value(form, seed):
     propagator, rng = deployed(seed, form)

@@ -37,7 +37,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.case)
 
-    def at(self, index: Tensor) -> Rows:
+    def at(self, index: Tensor | slice) -> Rows:
         """Return the rows at these positions, or under this mask."""
         return Rows(self.case[index], self.image[index])
 
@@ -64,7 +64,7 @@ class Box:
         """Whether boxes hold the whole output."""
         return all(o is None for o in self.origin)
 
-    def at(self, index: Tensor) -> Box:
+    def at(self, index: Tensor | slice) -> Box:
         """Return the boxes of the rows at these positions, or under this mask."""
         return Box(tuple(None if o is None else o[index] for o in self.origin), self.value[index])
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from casemate.hardware.changes import Box, Rows
+    from casemate.hardware.growth import Growth
 
 __all__ = ["Change", "Channelwise", "Graph", "Node", "Op", "Site"]
 
@@ -58,6 +59,9 @@ class Op(Protocol):
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return what changes of some inputs do to the output; None is an input without change."""
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return how much larger than a change of the input any sum on the way can be."""
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

@@ -8,6 +8,7 @@ a row whose two best scores are closer than that is run in full.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from casemate.hardware.changes import Box, Rows, take, whole
 from casemate.hardware.effects import Effects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from casemate.hardware.graph import Graph
 
@@ -31,10 +32,15 @@ ELEMENTS = 1 << 21
 _EPS = 2.0**-24  # half a unit in the last place of a float32 in [1, 2), relative
 _SAFETY = 64.0
 """How many times its estimate a rounding error may be before a prediction is in doubt."""
+_CARE = 16.0
+"""The same for a change, by how far it may reach."""
 _PROBED = 64  # images on which the rounding error without faults is measured
 _HUGE, _FAR = 1e18, 1e30
 """A changed number, and a reach, from which on sums might overflow."""
 _LARGEST = 3.4028234663852886e38  # float32
+_SUMMED = 3e38  # a sum that does not overflow in any order
+_CLEAR = 3.3e38  # surely no more than the largest number
+_NEAR = _SAFETY * _EPS  # how near to the largest number, relative, rounding may decide
 _UNKNOWN = 2.0**12
 """By how much, without a bound, a change may have been larger on its way than the scores."""
 
@@ -55,6 +61,7 @@ class Sweep:
         with torch.no_grad():
             self._bounds = graph.bounds(values)
             self._error = 0.0 if graph.exact else self._rounding_error()
+            self._growth = [node.op.growth(values) for node in graph.nodes]
         sizes = [math.prod(n.shape) for n in graph.nodes]
         self._largest = [max(sizes[i:]) for i in range(len(sizes))]
         self._found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -102,20 +109,19 @@ class Sweep:
         """
         keep, reach = self._alive(node, rows, box)
         rows, box, reach = rows.at(keep), box.at(keep), reach[keep]
-        # where sums may overflow their order decides: there nothing is added to what was before
-        size = box.value.flatten(1).abs().amax(1) if len(rows) else reach
-        far = ~(size < _HUGE) | ((reach > _FAR) & reach.isfinite())
-        least = self.step(max(node, 0))
-        for part in torch.split(far.nonzero()[:, 0], least):
-            self._settle(number, *self._run_on(node, rows.at(part), box.at(part)), full)
-        near, low, step = (~far).nonzero()[:, 0], 0, least
-        while low < len(near):
-            part = near[low : low + step]
-            low += step
-            largest, kept = self._pushed(node, rows.at(part), box.at(part), reach[part])
-            if kept is not None:
-                self._settle(number, *kept, full)
-            step = max(least, ELEMENTS // max(1, largest))  # small boxes: more of them at once
+        # where sums may overflow their order decides: such rows are watched on their way
+        far = ~(_largest(box.value) < _HUGE) | ((reach > _FAR) & reach.isfinite())
+        for watched, which in ((False, ~far), (True, far)):
+            left, low = which.nonzero()[:, 0], 0
+            step = least = self.step(max(node, 0))
+            while low < len(left):
+                part = left[low : low + step]
+                low += step
+                mine, start = rows.at(part), box.at(part)
+                pushed = self._pushed(node, mine, start, reach[part], watched=watched)
+                self._settle(number, pushed, full)
+                # small boxes: more of them at once
+                step = max(least, ELEMENTS // max(1, pushed.largest))
 
     def note(self, case: Tensor, image: Tensor, scores: Tensor) -> None:
         """Note rows' predictions.
@@ -139,54 +145,92 @@ class Sweep:
         """Return how many rows are followed at once from a node on."""
         return max(1, ELEMENTS // self._largest[node])
 
-    def _run_on(self, node: int, rows: Rows, box: Box) -> tuple[Rows, Tensor, Tensor]:
-        """Return rows' scores, run in full from the node's changed output on, and doubts."""
-        changed = whole(box, self.cache.output(node), rows.image)
-        x, known = self.cache.x[rows.image], self.known(node + 1, rows.image)
-        if node < 0:
-            x = changed
-        else:
-            known[node] = changed
-        scores = self.graph.resume(self.values, x, node + 1, known)
-        # a number next to the largest one may be infinite if summed in another order
-        size = box.value.flatten(1).abs()
-        edge = ((size > 0.999 * _LARGEST) & (size < torch.inf)).any(1)
+    def _run_on(self, node: int, rows: Rows, boxes: Mapping[int, Box]) -> tuple[Tensor, Tensor]:
+        """Return rows' scores, run in full from a node on with changed outputs, and doubts."""
+        x, known = self.cache.x[rows.image], self.known(node, rows.image)
+        for j, box in boxes.items():
+            changed = whole(box, self.cache.output(j), rows.image)
+            if j < 0:
+                x = changed
+            else:
+                known[j] = changed
+        scores = self.graph.resume(self.values, x, node, known)
         top = scores.topk(min(2, scores.shape[1]), 1).values
         margin = (top[:, 0] - top[:, -1]).nan_to_num(torch.inf, torch.inf)
         near = margin <= _SAFETY * _EPS * scores.abs().amax(1).clamp_max(_LARGEST)
-        return rows, scores, edge | near
+        return scores, near
 
-    def _pushed(
-        self, node: int, rows: Rows, box: Box, reach: Tensor
-    ) -> tuple[int, tuple[Rows, Tensor, Tensor] | None]:
-        """Return the size of the largest box, and the rows that reach the scores.
-
-        With these their scores, and which of them are in doubt.
-        """
+    def _pushed(self, node: int, rows: Rows, box: Box, reach: Tensor, *, watched: bool) -> _Pushed:
+        """Follow boxes to the scores; watched ones no further than nothing can overflow."""
         nodes = self.graph.nodes
-        boxes: dict[int, Box] = {node: box}
+        live = _Live(torch.arange(len(rows), device=self.device), rows, reach, {node: box})
+        stopped: list[tuple[int, _Live]] = []
         largest = math.prod(box.size)
+        if watched:
+            live = self._watched(node, live, stopped)
         for i in range(node + 1, len(nodes)):
-            if not len(rows):
-                return largest, None
-            inputs = nodes[i].inputs
-            if not any(j in boxes for j in inputs):
+            if not any(j in live.boxes for j in nodes[i].inputs) or not len(live.rows):
                 continue
-            boxes[i] = nodes[i].op.push(self.cache.site(i), rows, [boxes.get(j) for j in inputs])
-            largest = max(largest, math.prod(boxes[i].size))
-            for j in set(inputs):
-                if j in boxes and self.graph.last_use(j) == i:
-                    del boxes[j]
-            if len(boxes) == 1 and nodes[i].op.masks and i < len(nodes) - 1:
-                keep, _ = self._alive(i, rows, boxes[i])
-                if not bool(keep.all()):
-                    rows, reach = rows.at(keep), reach[keep]
-                    boxes = {i: boxes[i].at(keep)}
-        end = boxes.get(len(nodes) - 1)
-        if end is None or not len(rows):
-            return largest, None
-        scores = whole(end, self.cache.scores, rows.image)
-        return largest, (rows, scores, self._doubtful(scores, reach))
+            live = self._stepped(i, live, stopped if watched else None)
+            largest = max(largest, math.prod(live.boxes[i].size))
+        end = live.boxes.get(len(nodes) - 1)
+        if end is None or not len(live.rows):
+            return _Pushed(largest, live.at(slice(0, 0)), self.cache.scores[:0], stopped)
+        scores = whole(end, self.cache.scores, live.rows.image)
+        doubtful = self._doubtful(scores, live.reach)
+        if watched:  # what is not finite here is so in any order
+            doubtful &= torch.isfinite(scores).all(1)
+        stopped.append((-1, live.at(doubtful)))
+        return _Pushed(largest, live.at(~doubtful), scores[~doubtful], stopped)
+
+    def _stepped(self, i: int, live: _Live, stopped: list[tuple[int, _Live]] | None) -> _Live:
+        """Return rows one node further; where a list is given, they are watched."""
+        op = self.graph.nodes[i].op
+        given = [live.boxes.get(j) for j in self.graph.nodes[i].inputs]
+        made = op.push(self.cache.site(i), live.rows, given)
+        edge = None if stopped is None else self._edge(i, live.rows, given, made)
+        live.boxes[i] = made
+        for j in set(self.graph.nodes[i].inputs):
+            if j in live.boxes and self.graph.last_use(j) == i:
+                del live.boxes[j]
+        if stopped is not None and edge is not None:
+            stopped.append((-1, live.at(edge)))
+            live = live.at(~edge)
+        if len(live.boxes) == 1 and op.masks and i < len(self.graph.nodes) - 1:
+            live = live.at(self._alive(i, live.rows, live.boxes[i])[0])
+        return live if stopped is None else self._watched(i, live, stopped)
+
+    def _watched(self, node: int, live: _Live, stopped: list[tuple[int, _Live]]) -> _Live:
+        """Return the rows of which no sum of this output may overflow in some order only.
+
+        The others are stopped, to be run in full from the next node on. What is infinite already
+        makes every sum infinite, or no number, in any order.
+        """
+        takers = [k for k, n in enumerate(self.graph.nodes) if node in n.inputs]
+        box = live.boxes[node]
+        size = _largest(box.value)
+        if not bool(size.isfinite().all()):
+            size = _largest(box.value.nan_to_num(0.0, 0.0, 0.0))
+        fine = torch.ones(len(size), dtype=torch.bool, device=size.device)
+        for k in takers:
+            sums = size.double() * self._growth[k].of(box.channels())
+            fine &= sums.nan_to_num(torch.inf) < _SUMMED
+        if not bool(fine.all()):
+            stopped.append((node + 1, live.at(~fine)))
+        return live.at(fine)
+
+    def _edge(self, node: int, rows: Rows, given: Sequence[Box | None], made: Box) -> Tensor | None:
+        """Return the rows with a number that rounding alone may have made infinite, or not.
+
+        Only where no sum does so, which `_watched` sees to: there the number itself decides, seen
+        in twice the precision.
+        """
+        if self._growth[node].every or bool((_largest(made.value) < _CLEAR).all()):
+            return None
+        double = [None if b is None else Box(b.origin, b.value.double()) for b in given]
+        size = self.graph.nodes[node].op.push(self.cache.site(node), rows, double).value.abs()
+        near = (size > (1 - _NEAR) * _LARGEST) & (size < (1 + _NEAR) * _LARGEST)
+        return near.flatten(1).any(1)
 
     def _alive(self, node: int, rows: Rows, box: Box) -> tuple[Tensor, Tensor]:
         """Return which rows may still change a prediction, and how far each one's change reaches.
@@ -198,11 +242,9 @@ class Sweep:
         if bound is None:
             changed = (box.value != base).flatten(1).any(1)  # NaN is not itself
             return changed, torch.full(changed.shape, torch.inf, device=changed.device)
-        size = (box.value - base).abs()
-        length = size
-        if size.ndim > 2:  # noqa: PLR2004 - maps
-            length = torch.linalg.vector_norm(size.flatten(2), dim=2)
-            size = size.flatten(2).sum(2)
+        size, length = _norms(box.value - base)
+        if len(size) and not float(size.amax()) < _HUGE:  # squares would overflow
+            size, length = _norms((box.value - base).double())
         changed = (size != 0).any(1)
         reach = bound.reach(box.channels(), size, length)
         margin = self.cache.margins[rows.image]
@@ -210,21 +252,25 @@ class Sweep:
         return changed & ~within, reach
 
     def _settle(
-        self,
-        number: Tensor,
-        rows: Rows,
-        scores: Tensor,
-        doubtful: Tensor,
-        full: Callable[[int, Tensor], Tensor],
+        self, number: Tensor, pushed: _Pushed, full: Callable[[int, Tensor], Tensor]
     ) -> None:
-        """Note the predictions that are sure, and those of full passes for the others."""
-        sure = ~doubtful
-        self.note(number[rows.case[sure]], rows.image[sure], scores[sure])
-        if not bool(doubtful.any()):
-            return
-        again = rows.at(doubtful)
-        for c in torch.unique(again.case).tolist():
-            image = again.image[again.case == c]
+        """Note the predictions that are sure, and those of longer runs for the others."""
+        mine = pushed.ended.rows
+        self.note(number[mine.case], mine.image, pushed.scores)
+        for node, stopped in pushed.stopped:
+            if node < 0:
+                self._run_full(number, stopped.rows, full)
+            elif len(stopped.rows):
+                rows = stopped.rows
+                scores, doubtful = self._run_on(node, rows, stopped.boxes)
+                sure = ~doubtful
+                self.note(number[rows.case[sure]], rows.image[sure], scores[sure])
+                self._run_full(number, rows.at(doubtful), full)
+
+    def _run_full(self, number: Tensor, rows: Rows, full: Callable[[int, Tensor], Tensor]) -> None:
+        """Note the predictions of full passes."""
+        for c in torch.unique(rows.case).tolist():
+            image = rows.image[rows.case == c]
             self.note(number[c].expand(len(image)), image, full(c, image))
 
     def _doubtful(self, scores: Tensor, reach: Tensor) -> Tensor:
@@ -234,9 +280,10 @@ class Sweep:
             return ~finite
         top = scores.topk(min(2, scores.shape[1]), 1).values
         margin = top[:, 0] - top[:, -1]
-        size = scores.abs().amax(1)
+        size = scores.abs().amax(1).double()  # multiples of which may be larger than any float32
         bounded = torch.where(torch.isfinite(reach), reach, size * _UNKNOWN)
-        error = self._error + _SAFETY * _EPS * torch.maximum(bounded, size)
+        # the reach assumes the worst of all signs already
+        error = self._error + _EPS * torch.maximum(_CARE * bounded, _SAFETY * size)
         return ~finite | ~(margin > error)
 
     def _rounding_error(self) -> float:
@@ -249,3 +296,63 @@ class Sweep:
             return 16 * least
         off = float((double - self.cache.scores[: len(x)]).abs().max())
         return max(_SAFETY * off, least)
+
+
+@dataclass(frozen=True)
+class _Live:
+    """Rows on their way.
+
+    Attributes:
+        place: (R,) their positions in the batch.
+        rows: Which they are.
+        reach: (R,) of each one's first change.
+        boxes: What has changed that later nodes take, by node.
+    """
+
+    place: Tensor
+    rows: Rows
+    reach: Tensor
+    boxes: dict[int, Box]
+
+    def at(self, keep: Tensor | slice) -> _Live:
+        """Return the rows under a mask."""
+        if isinstance(keep, Tensor) and bool(keep.all()):
+            return self
+        return _Live(
+            self.place[keep],
+            self.rows.at(keep),
+            self.reach[keep],
+            {i: box.at(keep) for i, box in self.boxes.items()},
+        )
+
+
+@dataclass(frozen=True)
+class _Pushed:
+    """What became of rows.
+
+    Attributes:
+        largest: Size of the largest box.
+        ended: The rows of which the scores are sure.
+        scores: (k, classes) of these.
+        stopped: The others, with the node from which on they must run in full; -1 for those that
+            rounding puts in doubt, which must from the start.
+    """
+
+    largest: int
+    ended: _Live
+    scores: Tensor
+    stopped: list[tuple[int, _Live]]
+
+
+def _norms(delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of sizes and the Euclidean norm of a change in each channel, (rows, k)."""
+    size = delta.abs()
+    if size.ndim == 2:  # noqa: PLR2004 - features
+        return size, size
+    size = size.flatten(2)
+    return size.sum(2), torch.linalg.vector_norm(size, dim=2)
+
+
+def _largest(value: Tensor) -> Tensor:
+    """Return the largest size of a number in each row, (rows,)."""
+    return value.flatten(1).abs().amax(1) if len(value) else value.new_zeros(0)

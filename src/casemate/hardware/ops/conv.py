@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from torch.nn import grad
 
 from casemate.hardware.changes import Box, patch, reached, take, whole
+from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
 from casemate.hardware.ops.operator_norm import convolution
 
@@ -143,6 +144,12 @@ class Conv2d:
             sizes.append((count - 1) * self.stride[d] + self.dilation[d] * (kernel - 1) + 1)
         seen = patch(Box(box.origin, delta), starts, sizes, base=None, image=image, fill=0.0)
         return (ends[0], ends[1]), seen, (0, 0)
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return the largest sum of absolute weights of one output."""
+        taps = self._weight(values).abs().sum((2, 3))
+        one = taps.view(self.groups, -1, taps.shape[1]).amax(1).flatten()
+        return Growth(float(taps.sum(1).max()), one)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

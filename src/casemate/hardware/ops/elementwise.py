@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.hardware.changes import Box
+from casemate.hardware.growth import Growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +84,11 @@ class Elementwise:
         (box,) = boxes
         assert box is not None  # noqa: S101 - the only input
         return Box(box.origin, FUNCTIONS[self.function][0](box.value))
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return 0: nothing is summed."""
+        del values
+        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from casemate.hardware.changes import Box, take, whole
+from casemate.hardware.growth import Growth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +50,11 @@ class Add:
         box, other = (first, site.inputs[1]) if first is not None else (second, site.inputs[0])
         assert box is not None  # noqa: S101 - one of them changed
         return Box(box.origin, box.value + take(other, rows.image, box.origin, box.size))
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return 0: two numbers are summed in one order only."""
+        del values
+        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
@@ -94,6 +100,11 @@ class Concat:
         covers = value.shape[1] == site.output.shape[1]
         start_of = None if covers else torch.full_like(rows.image, offset)
         return Box((start_of, *rest), value)
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return 0: nothing is summed."""
+        del values
+        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

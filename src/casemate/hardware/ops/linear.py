@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.hardware.changes import Box, take, whole
+from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
 from casemate.hardware.ops.operator_norm import matrix
 
@@ -91,6 +92,11 @@ class Linear:
                 mine = (first == c).nonzero()[:, 0]
                 out.index_add_(0, mine, delta[mine] @ columns)
         return Box(untouched, out)
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return the largest sum of absolute weights of one output."""
+        size = self._weight(values).abs()
+        return Growth(float(size.sum(1).max()), size.amax(0) if size.ndim > 1 else None)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.hardware.changes import Box
+from casemate.hardware.growth import Growth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,12 +65,19 @@ class BatchNorm:
         (box,) = boxes
         assert box is not None  # noqa: S101 - the only input
         channels = box.channels()
-        if channels is None:
+        scale, offset = (f.to(box.value.dtype) for f in self.affine(site.values))
+        if channels is None and box.value.dtype is torch.float32:
             return Box(box.origin, self.dense(site.values, box.value))
-        scale, offset = self.affine(site.values)
+        if channels is None:
+            channels = torch.arange(len(scale), device=scale.device)[None]
         shape = (*channels.shape, *[1] * (box.value.ndim - 2))
         scaled = torch.addcmul(offset[channels].view(shape), box.value, scale[channels].view(shape))
         return Box(box.origin, scaled)
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return 0: nothing is summed but one offset."""
+        del values
+        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

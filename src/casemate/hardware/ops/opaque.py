@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casemate.hardware.changes import Box, whole
+from casemate.hardware.growth import Growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +46,11 @@ class Opaque:
             for box, base in zip(boxes, site.inputs, strict=True)
         ]
         return Box((None,) * (site.output.ndim - 1), self.dense(site.values, *full))
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return infinity: nothing is known."""
+        del values
+        return Growth(math.inf)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

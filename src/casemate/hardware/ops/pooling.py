@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.hardware.changes import Box, patch, reached, whole
+from casemate.hardware.growth import Growth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,6 +87,11 @@ class Pool2d:
         seen = patch(box, starts, sizes, base=site.inputs[0], image=rows.image, fill=-math.inf)
         return Box((channel, *ends), self._pooled(seen, (0, 0)))
 
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return how many numbers are summed before a mean is taken; 0 if none is."""
+        del values
+        return Growth(float(math.prod(self.kernel)) if self.kind == "mean" else 0.0)
+
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
     ) -> Sequence[Bound | None]:
@@ -95,7 +101,9 @@ class Pool2d:
             -(-(d * (k - 1) + 1) // s)
             for d, k, s in zip(self.dilation, self.kernel, self.stride, strict=True)
         )
-        of_each = math.prod(self.kernel) if self.kind == "mean" else 1
+        # a window that runs over the edge takes the mean of fewer elements, perhaps of one
+        full = self.kind == "mean" and not self.ceil
+        of_each = math.prod(self.kernel) if full else 1
         norms = after.times(math.sqrt(windows / of_each))
         weights = self._spread(after.weights, shapes[0]) / of_each
         return [replace(norms, weights=weights)]
@@ -160,6 +168,11 @@ class MapMean:
             box = Box((None, None, None), whole(box, site.inputs[0], rows.image))
         end = (box.origin[0], None, None) if self.keep else (box.origin[0],)
         return Box(end, box.value.mean((2, 3), keepdim=self.keep))
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return infinity: how many numbers are summed depends on the map."""
+        del values
+        return Growth(math.inf)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

@@ -8,6 +8,7 @@ number, what is no number at all becomes 0 and what is infinite is cut; processo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from casemate.hardware.changes import Box, take, whole
+from casemate.hardware.growth import Growth
 from casemate.hardware.ops.elementwise import FUNCTIONS
 
 if TYPE_CHECKING:
@@ -58,6 +60,11 @@ class Quantize:
         (box,) = boxes
         assert box is not None  # noqa: S101 - the only input
         return Box(box.origin, self.dense(site.values, box.value))
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return infinity: integers are followed exactly and need no such bound."""
+        del values
+        return Growth(math.inf)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
@@ -137,6 +144,11 @@ class Requantize:
             x = x - values[self.input_zero]
         return _held(x.to(torch.float32) * factor, values[self.zero], relu=self.relu)
 
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return infinity: integers are followed exactly and need no such bound."""
+        del values
+        return Growth(math.inf)
+
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
     ) -> Sequence[Bound | None]:
@@ -194,6 +206,11 @@ class QuantizedAdd:
         pair = (box.value, beside) if first is not None else (beside, box.value)
         return Box(box.origin, self.dense(site.values, *pair))
 
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return infinity: integers are followed exactly and need no such bound."""
+        del values
+        return Growth(math.inf)
+
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
     ) -> Sequence[Bound | None]:
@@ -246,6 +263,11 @@ class Lookup:
         assert box is not None  # noqa: S101 - the only input
         return Box(box.origin, self.dense(site.values, box.value))
 
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return infinity: integers are followed exactly and need no such bound."""
+        del values
+        return Growth(math.inf)
+
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
     ) -> Sequence[Bound | None]:
@@ -277,6 +299,11 @@ class Round:
         (box,) = boxes
         assert box is not None  # noqa: S101 - the only input
         return Box(box.origin, self.dense(site.values, box.value))
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return infinity: integers are followed exactly and need no such bound."""
+        del values
+        return Growth(math.inf)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
@@ -323,6 +350,11 @@ class Dequantize:
             return Box(box.origin, self.dense(site.values, box.value))
         shape = (*channels.shape, *[1] * (box.value.ndim - 2))
         return Box(box.origin, self._of(site.values, box.value, factor[channels].view(shape)))
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return infinity: integers are followed exactly and need no such bound."""
+        del values
+        return Growth(math.inf)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casemate.hardware.changes import Box, whole
+from casemate.hardware.growth import Growth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +60,11 @@ class Reshape:
             return Box((first * each,), value.flatten(1))
         full = whole(box, site.inputs[0], rows.image)
         return Box((None,) * len(self.shape), full.reshape(-1, *self.shape))
+
+    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+        """Return 0: nothing is summed."""
+        del values
+        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

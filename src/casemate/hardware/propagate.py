@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Propagator"]
 
+_ROWS = 1 << 16  # that start together with one changed number each
 _SMALL = 1 << 9  # a change of an integer that no float32 sum of a few such changes feels
 
 
@@ -197,16 +198,14 @@ class Propagator:
         device, n = self.sweep.device, len(self.cache)
         image_of = torch.from_numpy(upsets.image[upsets.case[entries]]).to(device)
         times = torch.where(image_of < 0, n, 1)
-        shape = self._shape(node)
         which = torch.repeat_interleave(times)  # rows to entries
         begin = (times.cumsum(0) - times)[which]
         image = torch.where(
             image_of[which] < 0, torch.arange(len(which), device=device) - begin, image_of[which]
         )
         element = torch.from_numpy(upsets.element[entries]).to(device)[which]
-        step = max(1, ELEMENTS // math.prod(shape))
-        for low in range(0, len(which), max(step, n)):
-            part = slice(low, low + max(step, n))
+        for low in range(0, len(which), _ROWS):
+            part = slice(low, low + _ROWS)
             self._run_part(upsets, entries, node, which[part], image[part], element[part])
 
     def _run_part(

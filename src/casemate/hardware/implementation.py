@@ -21,11 +21,11 @@ from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.linear import Linear
 from casemate.hardware.ops.norm import BatchNorm
 from casemate.hardware.ops.opaque import Opaque
+from casemate.hardware.ranges import ranges
 from casemate.hardware.tracing import tensors_of, traced
 from casemate.identity import key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
 
     from casemate.hardware.graph import Graph
 
@@ -117,7 +117,7 @@ def deploy(
             "give some, or set format.activations to float32"
         )
     graph, tensors = folded(graph, tensors)
-    built, regions = Integers(graph, tensors, form, _ranges(graph, tensors, calibration)).build()
+    built, regions = Integers(graph, tensors, form, ranges(graph, tensors, calibration)).build()
     return Implementation(built, Memory(_in_order(built, regions)), form)
 
 
@@ -144,34 +144,6 @@ def _weights_only(graph: Graph, tensors: dict[str, Tensor], form: NumberFormat) 
         nodes.append(replace(node, op=op))
     built = replace(graph, nodes=tuple(nodes))
     return Implementation(built, Memory(_in_order(built, list(regions.values()))), form)
-
-
-def _ranges(
-    graph: Graph, tensors: Mapping[str, Tensor], x: Tensor
-) -> dict[int, tuple[float, float]]:
-    """Return the lowest and highest value of each node's output, and of the input at -1."""
-    found = {-1: (float(x.min()), float(x.max()))}
-
-    def seen(i: int, out: Tensor) -> None:
-        low, high = float(out.min()), float(out.max())
-        if i in found:
-            low, high = min(low, found[i][0]), max(high, found[i][1])
-        found[i] = (low, high)
-
-    with torch.no_grad():
-        for part in torch.split(x, _AT_ONCE):
-            graph.trace(tensors, part, seen)
-    for i, node in enumerate(graph.nodes):
-        if not all(map(_finite, found[i])):
-            raise UsageError(
-                f"{node.name} gives numbers that are not finite on the inputs to calibrate on, so "
-                "it has no range to quantize; give other inputs or choose float32"
-            )
-    return found
-
-
-def _finite(value: float) -> bool:
-    return abs(value) < float("inf")
 
 
 def _in_order(graph: Graph, regions: list[Region]) -> list[Region]:

@@ -1,0 +1,1 @@
+"""Defenses at the hardware gate, each in a file of its own."""

@@ -1,0 +1,160 @@
+"""Checksums of groups of weights: RADAR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from casemate.errors import ParameterError, UsageError
+from casemate.hardware.cases import Cases
+from casemate.hardware.defenses.guarding import Guarded
+from casemate.random import stream
+
+if TYPE_CHECKING:
+    from casemate.hardware.memory import Memory, Region
+
+__all__ = ["RADAR"]
+
+_MOST_BITS = 3
+_WIDTH = 16  # of the key, in bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class RADAR:
+    """Signatures of interleaved groups of integer weights; a group that differs becomes zero.
+
+    Li et al., "RADAR: run-time adversarial weight attack detection and accuracy recovery", DATE
+    2021, section IV. Each tensor's weights are dealt to groups in turn, so that neighbors are in
+    different ones. A group's checksum M is the sum of its weights, each with the sign that a secret
+    key of 16 bits gives to its place; its signature are the bits floor(M / 256) and floor(M / 128),
+    and floor(M / 64) if there are three. Signatures lie in memory that nobody can change. When a
+    layer is read and a signature differs, all weights of that group are taken as zero (with affine
+    weights: as the zero point).
+
+    A flip of the highest bit moves M by 128 and is always noticed; one of the bit below is in half
+    of all cases, and two of the highest in one group cancel where their signs differ: that is what
+    an attacker who knows the defense goes for. With three bits the bit below is noticed too.
+
+    Attributes:
+        group: Weights in a group, at least 2; the paper takes 8 for ResNet-20 and 512 for
+            ResNet-18.
+        bits: Of a signature, 2 or 3.
+        key: Seed of the secret key.
+    """
+
+    group: int = 512
+    bits: int = 2
+    key: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group < 2:  # noqa: PLR2004 - one weight is no group
+            raise ParameterError("radar.group", f"is {self.group}, but a group has at least 2")
+        if not 2 <= self.bits <= _MOST_BITS:  # noqa: PLR2004 - as the paper has them
+            raise ParameterError("radar.bits", f"is {self.bits}, but must be 2 or 3")
+
+    def storage(self, memory: Memory) -> int:
+        """Return the bits of all signatures, and of the key.
+
+        Raises:
+            UsageError: If no weights are integers of eight bits.
+        """
+        return sum(self._groups(r) * self.bits for r in _protected(memory)) + _WIDTH
+
+    def guarded(self, memory: Memory, cases: Cases) -> Guarded:
+        """Return what is read where signatures are checked, and groups that differ are zero.
+
+        Raises:
+            UsageError: If no weights are integers of eight bits.
+        """
+        held = {memory.names[r.name]: r for r in _protected(memory)}
+        guards = np.isin(cases.region, list(held))
+        detected = np.zeros(cases.count, dtype=bool)
+        read = [[a[~guards] for a in (cases.case, cases.region, cases.word, cases.raw)]]
+        for position, region in held.items():
+            mine = cases.region == position
+            part = [a[mine] for a in (cases.case, cases.word, cases.raw)]
+            case, word, raw, flagged = self._region(memory, region, *part)
+            detected[flagged] = True
+            read.append([case, np.full(len(case), position), word, raw])
+        case, where, word, raw = (np.concatenate(column) for column in zip(*read, strict=True))
+        order = np.lexsort((word, where, case))
+        case, where, word, raw = (a[order] for a in (case, where, word, raw))
+        changed = raw != memory.raw(where, word)
+        left = Cases(cases.count, *(a[changed] for a in (case, where, word, raw)))
+        return Guarded.of(left, detected)
+
+    def signs(self, region: Region) -> np.ndarray:
+        """Return the sign of each weight of a tensor, (n,) of 1 and -1."""
+        drawn = stream(self.key, f"radar/{region.name}").numpy().integers(0, 2, _WIDTH)
+        place = np.arange(region.count) // self._groups(region)  # in its group
+        signs: np.ndarray = 2 * drawn[place % _WIDTH] - 1
+        return signs
+
+    def groups(self, region: Region) -> np.ndarray:
+        """Return the group of each weight of a tensor, (n,)."""
+        return np.arange(region.count) % self._groups(region)
+
+    def _groups(self, region: Region) -> int:
+        return -(-region.count // self.group)
+
+    def _region(
+        self, memory: Memory, region: Region, case: np.ndarray, word: np.ndarray, raw: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return case, word and raw value of what is read of a tensor, and cases with alarms."""
+        values = region.values.reshape(-1).numpy().astype(np.int64)
+        signs, groups = self.signs(region), self.groups(region)
+        sums = np.zeros(self._groups(region), dtype=np.int64)
+        np.add.at(sums, groups, signs * values)
+        new = region.word.of_raw(torch.from_numpy(raw)).numpy().astype(np.int64)
+        # one entry for each group that a case touches
+        touched = case * len(sums) + groups[word]
+        keys, which = np.unique(touched, return_inverse=True)
+        moved = np.zeros(len(keys), dtype=np.int64)
+        np.add.at(moved, which, signs[word] * (new - values[word]))
+        of_group = keys % len(sums)
+        differs = self._signature(sums[of_group]) != self._signature(sums[of_group] + moved)
+        kept = ~differs[which]
+        out_case, out_word, out_raw = [case[kept]], [word[kept]], [raw[kept]]
+        nothing = _zero(memory, region)
+        for k in keys[differs].tolist():
+            members = np.flatnonzero(groups == k % len(sums))
+            out_case.append(np.full(len(members), k // len(sums)))
+            out_word.append(members)
+            zeros = nothing[members] if len(nothing) > 1 else np.full(len(members), nothing[0])
+            out_raw.append(zeros)
+        return (
+            np.concatenate(out_case),
+            np.concatenate(out_word),
+            np.concatenate(out_raw),
+            keys[differs] // len(sums),
+        )
+
+    def _signature(self, sums: np.ndarray) -> np.ndarray:
+        """Return the signature bits of checksums as one number."""
+        return (sums >> (7 if self.bits == 2 else 6)) & ((1 << self.bits) - 1)  # noqa: PLR2004
+
+
+def _protected(memory: Memory) -> list[Region]:
+    """Return the tensors of weights that are integers of eight bits."""
+    found = [r for r in memory.regions if r.role == "weight" and r.word.name == "int8"]
+    if not found:
+        raise UsageError(
+            "radar needs weights of eight bits, and the deployed model has none; choose the format "
+            "int8 or another defense"
+        )
+    return found
+
+
+def _zero(memory: Memory, region: Region) -> np.ndarray:
+    """Return the raw words that stand for 0, one or one a weight."""
+    name = f"{region.name}.zero"
+    if name not in memory.names:
+        return np.zeros(1, dtype=np.int64)
+    points = memory[name].values.numpy().astype(np.int64) & 0xFF
+    if len(points) == 1:
+        return points
+    each = region.count // len(points)
+    return np.repeat(points, each)

@@ -26,7 +26,6 @@ from casemate.hardware.tracing import tensors_of, traced
 from casemate.identity import key
 
 if TYPE_CHECKING:
-
     from casemate.hardware.graph import Graph
 
 __all__ = ["Implementation", "deploy"]

@@ -1,0 +1,1 @@
+"""Attacks on a deployed model: which bits of its memory to flip, and what that does to it."""

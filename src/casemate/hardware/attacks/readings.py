@@ -1,0 +1,160 @@
+"""How a deployed model fares on evaluation data while bits of it flip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from casemate.hardware.attacks.samples import Samples
+    from casemate.hardware.graph import Graph
+
+    Goal = Callable[["Reading"], bool]
+
+__all__ = ["Aim", "Judge", "Reading", "Watch", "outputs_before"]
+
+_AT_ONCE = 256  # images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Shares of the evaluation data, all in [0, 1].
+
+    Attributes:
+        accuracy: Of all, those whose prediction is right.
+        success: Of those that are aimed at, those whose prediction is the target; None without aim.
+        others: Of those that are not aimed at, those whose prediction is right; None if there are
+            none.
+    """
+
+    accuracy: float
+    success: float | None = None
+    others: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """Which inputs are to get which label.
+
+    Attributes:
+        target: The label.
+        source: Class of the inputs; None is all but the target's own.
+    """
+
+    target: int
+    source: int | None = None
+
+    def at(self, labels: Tensor) -> Tensor:
+        """Return (n,) bool, which inputs are aimed at."""
+        return labels != self.target if self.source is None else labels == self.source
+
+
+def outputs_before(
+    first: int, graph: Graph, values: Mapping[str, Tensor], x: Tensor
+) -> dict[int, Tensor]:
+    """Return by position the outputs that nodes from `first` on take of earlier ones.
+
+    Args:
+        first: Position of a node.
+        graph: The deployed network.
+        values: The memory's numbers.
+        x: (n, *shape) inputs.
+    """
+    needed = {j for node in graph.nodes[first:] for j in node.inputs if 0 <= j < first}
+    known: dict[int, Tensor] = {}
+
+    def seen(i: int, out: Tensor) -> None:
+        if i in needed:
+            known[i] = out
+
+    if needed:
+        with torch.no_grad():
+            graph.trace(values, x, seen)
+    return known
+
+
+class Watch:
+    """Predictions on some inputs while numbers of the memory change.
+
+    Args:
+        graph: The deployed network.
+        values: The memory's numbers.
+        x: (n, *shape) inputs.
+        first: Position of the first node that may read a changed number; what the nodes before it
+            give is computed once.
+    """
+
+    def __init__(
+        self, graph: Graph, values: Mapping[str, Tensor], x: Tensor, first: int = 0
+    ) -> None:
+        self._graph, self._first = graph, first
+        self._parts = torch.split(x, _AT_ONCE)
+        self._known = [outputs_before(first, graph, values, part) for part in self._parts]
+
+    def scores(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return (n, classes)."""
+        with torch.no_grad():
+            return torch.cat(
+                [
+                    self._graph.resume(values, part, self._first, known)
+                    for part, known in zip(self._parts, self._known, strict=True)
+                ]
+            )
+
+    def predictions(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return (n,) int64; -1 where a score is no finite number, which is right of no input."""
+        scores = self.scores(values)
+        return scores.argmax(1).masked_fill(~scores.isfinite().all(1), -1)
+
+
+class Judge:
+    """Reads how the model fares.
+
+    Args:
+        graph: The deployed network.
+        values: The memory's numbers, without flips.
+        samples: The evaluation data.
+        aim: What the attacker wants of which inputs; None is only wrong predictions.
+        first: As for `Watch`.
+        moved: (n, *shape) the same inputs as the attacker shows them, of which the success is read;
+            as they are if omitted.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        values: Mapping[str, Tensor],
+        samples: Samples,
+        aim: Aim | None = None,
+        *,
+        first: int = 0,
+        moved: Tensor | None = None,
+    ) -> None:
+        self._labels, self._aim = samples.labels, aim
+        self._watch = Watch(graph, values, samples.x, first)
+        self._moved = None if moved is None else Watch(graph, values, moved, first)
+        self.before = self.read(values)
+
+    def read(self, values: Mapping[str, Tensor]) -> Reading:
+        """Return how the model fares with these numbers in memory."""
+        predicted = self._watch.predictions(values)
+        right = predicted == self._labels
+        if self._aim is None:
+            return Reading(accuracy=_share(right) or 0.0)
+        aimed = self._aim.at(self._labels)
+        shown = predicted if self._moved is None else self._moved.predictions(values)
+        return Reading(
+            accuracy=_share(right) or 0.0,
+            success=_share(shown[aimed] == self._aim.target),
+            others=_share(right[~aimed]),
+        )
+
+
+def _share(hits: Tensor) -> float | None:
+    return float(hits.double().mean()) if len(hits) else None

@@ -130,8 +130,9 @@ def test_what_is_no_weight_is_not_guarded():
 
 
 def test_storage_is_two_bits_a_group_and_the_key():
-    assert RADAR(group=8).storage(memory(60)) == 8 * 2 + 16
-    assert RADAR(group=8, bits=3).storage(memory(64)) == 8 * 3 + 16
+    assert RADAR(group=8).secure(memory(60)) == 8 * 2 + 16
+    assert RADAR(group=8, bits=3).secure(memory(64)) == 8 * 3 + 16
+    assert RADAR(group=8).storage(memory(64)) == 0
 
 
 def test_what_it_cannot_guard_is_one_sentence():

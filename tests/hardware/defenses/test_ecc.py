@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from casemate.hardware.cases import flips
 from casemate.hardware.defenses.ecc import SECDED, columns, wrong_bits
+from casemate.hardware.defenses.guarding import split
 from casemate.hardware.memory import Memory, region
 
 
@@ -93,6 +94,21 @@ def test_three_flips_can_pass_as_a_correction(memory):
     )
     out = SECDED().guarded(memory, inverted(memory, triple))
     assert len(wrong_bits(memory, out.cases)[1]) == 4
+
+
+def test_check_bits_are_struck_and_corrected_too(memory):
+    guard = SECDED()
+    every = np.arange(memory.bits, memory.bits + guard.storage(memory))
+    cases, own = split(memory, np.arange(len(every)), every, len(every))
+    out = guard.guarded(memory, cases, own)
+    assert out.detected.all()
+    assert out.repaired.all()
+    # one of the data and one of the check bits of a word: noticed, and not corrected
+    case, number = np.repeat(np.arange(8), 2), np.empty(16, dtype=np.int64)
+    number[::2], number[1::2] = 5, memory.bits + np.arange(8)
+    out = guard.guarded(memory, *split(memory, case, number, 8))
+    assert out.detected.all()
+    assert not out.repaired.any()
 
 
 def test_storage_is_an_eighth(memory):

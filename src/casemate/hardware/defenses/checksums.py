@@ -10,7 +10,7 @@ import torch
 
 from casemate.errors import ParameterError, UsageError
 from casemate.hardware.cases import Cases
-from casemate.hardware.defenses.guarding import Guarded
+from casemate.hardware.defenses.guarding import Guarded, OwnFlips
 from casemate.random import stream
 
 if TYPE_CHECKING:
@@ -56,19 +56,31 @@ class RADAR:
             raise ParameterError("radar.bits", f"is {self.bits}, but must be 2 or 3")
 
     def storage(self, memory: Memory) -> int:
-        """Return the bits of all signatures, and of the key.
+        """Return 0: signatures and key lie where nothing strikes them.
+
+        Raises:
+            UsageError: If no weights are integers of eight bits.
+        """
+        _protected(memory)
+        return 0
+
+    def secure(self, memory: Memory) -> int:
+        """Return the bits of all signatures, and of the key, in memory that nobody can change.
 
         Raises:
             UsageError: If no weights are integers of eight bits.
         """
         return sum(self._groups(r) * self.bits for r in _protected(memory)) + _WIDTH
 
-    def guarded(self, memory: Memory, cases: Cases) -> Guarded:
+    def guarded(self, memory: Memory, cases: Cases, own: OwnFlips | None = None) -> Guarded:
         """Return what is read where signatures are checked, and groups that differ are zero.
+
+        It has no bits of its own that could be struck.
 
         Raises:
             UsageError: If no weights are integers of eight bits.
         """
+        del own
         held = {memory.names[r.name]: r for r in _protected(memory)}
         guards = np.isin(cases.region, list(held))
         detected = np.zeros(cases.count, dtype=bool)

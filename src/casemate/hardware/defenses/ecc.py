@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from casemate.hardware.cases import Cases, merged
-from casemate.hardware.defenses.guarding import Guarded
+from casemate.hardware.cases import merged
+from casemate.hardware.defenses.guarding import Guarded, OwnFlips
 
 if TYPE_CHECKING:
+    from casemate.hardware.cases import Cases
     from casemate.hardware.memory import Memory
 
 __all__ = ["SECDED", "columns"]
@@ -43,18 +44,22 @@ class SECDED:
         """Return the check bits, eight a word."""
         return -(-memory.bytes * _BYTE // _DATA) * _CHECK
 
-    def guarded(self, memory: Memory, cases: Cases) -> Guarded:
-        """Return what is read after each word was decoded."""
+    def guarded(self, memory: Memory, cases: Cases, own: OwnFlips | None = None) -> Guarded:
+        """Return what is read after each word was decoded; bit b of word w is its own 8 w + b."""
         case, number = wrong_bits(memory, cases)
         byte, bit = memory.addresses(number)
-        word, place = byte // _BYTE, byte % _BYTE * _BYTE + bit
+        word, column = byte // _BYTE, columns()[byte % _BYTE * _BYTE + bit]
+        of_data = case, number
+        if own is not None:
+            case = np.concatenate([case, own.case])
+            word = np.concatenate([word, own.bit // _CHECK])
+            column = np.concatenate([column, (1 << own.bit % _CHECK).astype(np.uint8)])
         order = np.lexsort((word, case))
-        case, word, place, number = (a[order] for a in (case, word, place, number))
-        table = columns()
+        case, word, column = (a[order] for a in (case, word, column))
         first = np.flatnonzero(np.diff(word, prepend=-1) | np.diff(case, prepend=-1))
         if not len(first):
             return Guarded.of(cases, np.zeros(cases.count, dtype=bool))
-        syndrome = np.bitwise_xor.reduceat(table[place], first)
+        syndrome = np.bitwise_xor.reduceat(column, first)
         detected = np.zeros(cases.count, dtype=bool)
         detected[case[first[syndrome != 0]]] = True
         turned = _turned(syndrome)
@@ -63,8 +68,8 @@ class SECDED:
         byte, bit = where * _BYTE + at // _BYTE, at % _BYTE
         back = memory.at(byte, bit)  # -1 in padding, where a wrong correction harms nothing
         mine = case[first[corrects]][back >= 0]
-        both_case = np.concatenate([case, mine])
-        both = np.concatenate([number, back[back >= 0]])
+        both_case = np.concatenate([of_data[0], mine])
+        both = np.concatenate([of_data[1], back[back >= 0]])
         region, index, of_word = memory.locate(both)
         read = merged(memory, both_case, region, index, np.int64(1) << of_word, cases.count)
         return Guarded.of(read, detected)

@@ -7,11 +7,44 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from casemate.hardware.cases import flips
+
 if TYPE_CHECKING:
     from casemate.hardware.cases import Cases
     from casemate.hardware.memory import Memory
 
-__all__ = ["Guarded", "MemoryGuard"]
+__all__ = ["Guarded", "MemoryGuard", "OwnFlips", "split"]
+
+
+@dataclass(frozen=True)
+class OwnFlips:
+    """Inverted bits of a guard's own.
+
+    Attributes:
+        case: (m,) int64; no bit twice in one case.
+        bit: (m,) int64 in [0, storage).
+    """
+
+    case: np.ndarray
+    bit: np.ndarray
+
+
+def split(
+    memory: Memory, case: np.ndarray, number: np.ndarray, count: int
+) -> tuple[Cases, OwnFlips]:
+    """Return inverted bits as those of the memory and those of its guard.
+
+    Args:
+        memory: Without faults.
+        case: (m,) which case each belongs to.
+        number: (m,) of the bit; a guard's own bits are counted on from those of the memory.
+        count: How many cases there are.
+    """
+    own = number >= memory.bits
+    return (
+        flips(memory, case[~own], number[~own], count),
+        OwnFlips(case[own], number[own] - memory.bits),
+    )
 
 
 @dataclass(frozen=True)
@@ -40,10 +73,13 @@ class MemoryGuard(Protocol):
     """A frozen dataclass that adds bits to a memory and checks words by them when they are read."""
 
     def storage(self, memory: Memory) -> int:
-        """Return how many bits the guard adds."""
+        """Return how many bits the guard adds that can be struck."""
 
-    def guarded(self, memory: Memory, cases: Cases) -> Guarded:
+    def guarded(self, memory: Memory, cases: Cases, own: OwnFlips | None = None) -> Guarded:
         """Return what is read of a memory under each case.
 
-        The guard was made on the memory without faults. Its own bits are not struck here.
+        Args:
+            memory: Without faults; the guard was made on it.
+            cases: What changed in it.
+            own: What changed in the guard's own bits.
         """

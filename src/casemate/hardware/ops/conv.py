@@ -64,10 +64,23 @@ class Conv2d:
         names = (self.weight, self.bias, self.weight_zero, self.weight_scale, self.input_zero)
         return tuple(n for n in names if n is not None)
 
+    def decoded(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the weights in the unit of the sums, zero points taken off."""
+        weight = values[self.weight]
+        if self.weight_zero is not None:
+            weight = weight - values[self.weight_zero].view(-1, 1, 1, 1)
+        if self.weight_scale is not None:
+            weight = weight * values[self.weight_scale].view(-1, 1, 1, 1)
+        return weight
+
+    def plain(self) -> Conv2d:
+        """Return the same operation on weights that are decoded already, in floating point."""
+        return replace(self, weight_zero=None, weight_scale=None, amplitude=None)
+
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return the whole output."""
         (x,) = inputs
-        weight, bias = self._weight(values), self._bias(values)
+        weight, bias = self.decoded(values), self._bias(values)
         kind = accumulator(weight, bias, self.amplitude)
         kind = torch.promote_types(kind, x.dtype)
         out = F.conv2d(
@@ -91,7 +104,7 @@ class Conv2d:
             return Box((None, None, None), self.dense(values, whole(box, base_in, rows.image)))
         spatial, delta, padding = self._delta(box, site, rows.image)
         kind = torch.promote_types(base_out.dtype, delta.dtype)
-        delta, weight = delta.to(kind), self._weight(values).to(kind)
+        delta, weight = delta.to(kind), self.decoded(values).to(kind)
 
         def convolved(part: Tensor, kernel: Tensor) -> Tensor:
             return F.conv2d(part, kernel, None, self.stride, padding, self.dilation)
@@ -147,7 +160,7 @@ class Conv2d:
 
     def growth(self, values: Mapping[str, Tensor]) -> Growth:
         """Return the largest sum of absolute weights of one output."""
-        taps = self._weight(values).abs().sum((2, 3))
+        taps = self.decoded(values).abs().sum((2, 3))
         one = taps.view(self.groups, -1, taps.shape[1]).amax(1).flatten()
         return Growth(float(taps.sum(1).max()), one)
 
@@ -156,7 +169,7 @@ class Conv2d:
     ) -> Sequence[Bound | None]:
         """Return the bound of the transposed map with absolute weights, and of its norms."""
         channels, *size = shapes[0]
-        weight = self._weight(values).float()
+        weight = self.decoded(values).float()
         padded = [n + 2 * p for n, p in zip(size, self.padding, strict=True)]
         taps = weight * after.every[:, None, None, None]
         kernel = taps.new_zeros((*taps.shape[:2], *self._extent(taps)))
@@ -237,14 +250,6 @@ class Conv2d:
             end = (last - 1) * self.stride[d] + offset + 1
             found.append((slice(first, last), slice(begin, end, self.stride[d])))
         return found
-
-    def _weight(self, values: Mapping[str, Tensor]) -> Tensor:
-        weight = values[self.weight]
-        if self.weight_zero is not None:
-            weight = weight - values[self.weight_zero].view(-1, 1, 1, 1)
-        if self.weight_scale is not None:
-            weight = weight * values[self.weight_scale].view(-1, 1, 1, 1)
-        return weight
 
     def _bias(self, values: Mapping[str, Tensor]) -> Tensor | None:
         return None if self.bias is None else values[self.bias]

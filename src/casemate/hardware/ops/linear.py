@@ -55,10 +55,23 @@ class Linear:
         names = (self.weight, self.bias, self.weight_zero, self.weight_scale, self.input_zero)
         return tuple(n for n in names if n is not None)
 
+    def decoded(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the weights in the unit of the sums, zero points taken off."""
+        weight = values[self.weight]
+        if self.weight_zero is not None:
+            weight = weight - values[self.weight_zero].view(-1, 1)
+        if self.weight_scale is not None:
+            weight = weight * values[self.weight_scale].view(-1, 1)
+        return weight
+
+    def plain(self) -> Linear:
+        """Return the same operation on weights that are decoded already, in floating point."""
+        return replace(self, weight_zero=None, weight_scale=None, amplitude=None)
+
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return the whole output."""
         (x,) = inputs
-        weight, bias = self._weight(values), self._bias(values)
+        weight, bias = self.decoded(values), self._bias(values)
         kind = torch.promote_types(accumulator(weight, bias, self.amplitude), x.dtype)
         out = F.linear(
             self._input(values, x).to(kind),
@@ -78,7 +91,7 @@ class Linear:
             return Box(untouched, self.dense(site.values, whole(box, base_in, rows.image)))
         delta = box.value - take(base_in, rows.image, box.origin, box.size)
         kind = torch.promote_types(base_out.dtype, delta.dtype)
-        weight = self._weight(site.values).to(kind).t()
+        weight = self.decoded(site.values).to(kind).t()
         delta = delta.to(kind)
         out = base_out[rows.image].to(kind)
         if box.size[0] == 1:
@@ -95,7 +108,7 @@ class Linear:
 
     def growth(self, values: Mapping[str, Tensor]) -> Growth:
         """Return the largest sum of absolute weights of one output."""
-        size = self._weight(values).abs()
+        size = self.decoded(values).abs()
         return Growth(float(size.sum(1).max()), size.amax(0) if size.ndim > 1 else None)
 
     def bounds(
@@ -104,7 +117,7 @@ class Linear:
         """Return the bound of the transposed map with absolute weights, and of its norms."""
         if len(shapes[0]) > 1:
             return [None]
-        weight = self._weight(values).float()
+        weight = self.decoded(values).float()
         if after.units is not None:  # two scores move apart by the difference of their rows
             weight = weight * after.units[:, None]
             columns = weight.amax(0) - weight.amin(0)
@@ -157,14 +170,6 @@ class Linear:
             return 1.0
         units = site.values[self.weight_scale]
         return float(units[change.index[0] if len(units) > 1 else 0])
-
-    def _weight(self, values: Mapping[str, Tensor]) -> Tensor:
-        weight = values[self.weight]
-        if self.weight_zero is not None:
-            weight = weight - values[self.weight_zero].view(-1, 1)
-        if self.weight_scale is not None:
-            weight = weight * values[self.weight_scale].view(-1, 1)
-        return weight
 
     def _bias(self, values: Mapping[str, Tensor]) -> Tensor | None:
         return None if self.bias is None else values[self.bias]

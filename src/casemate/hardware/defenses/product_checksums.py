@@ -1,0 +1,175 @@
+"""Checksums of matrix products: what a layer sums is compared with what it should sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from casemate.errors import ParameterError, UsageError
+from casemate.hardware.ops.conv import Conv2d
+from casemate.hardware.ops.linear import Linear
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from casemate.hardware.cases import Cases
+    from casemate.hardware.implementation import Implementation
+
+__all__ = ["Alarms", "ProductChecksums"]
+
+_WIDTH = 32  # bits of a checksum's weight
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """Where checksums differ.
+
+    Attributes:
+        detected: (cases, images) bool.
+        false: (images,) bool, alarms without any fault.
+    """
+
+    detected: np.ndarray
+    false: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductChecksums:
+    """Adds one output channel to each layer, the sum of all others, and compares.
+
+    Huang and Abraham, "Algorithm-based fault tolerance for matrix operations", IEEE Transactions on
+    Computers C-33(6), 1984, section III, for convolutions as Zhao et al., "FT-CNN: algorithm-based
+    fault tolerance for convolutional neural networks", arXiv 2003.12203, section 3 (the checksum of
+    kernels): at each position the outputs of all channels sum to the input times the sum of all
+    channels' weights, which is kept from when the model was loaded. A difference says that weights
+    have changed since, or that a sum went wrong. In floating point both sides round, so the
+    difference must be larger than `slack` times the largest one that clean inputs gave; integers
+    must agree.
+
+    It notices a layer's changes and not what they do: changes of the same input's weights that
+    cancel in the sum pass, which an attacker who knows it uses (a bit set in one channel and the
+    same bit cleared in another), and so do weights that were changed before they were loaded.
+
+    Attributes:
+        slack: Multiple of the largest clean difference, at least 1; 10 in the authors' code.
+    """
+
+    slack: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.slack >= 1:
+            raise ParameterError(
+                "product-checksums.slack", f"is {self.slack}, but must be at least 1"
+            )
+
+    def storage(self, implementation: Implementation) -> int:
+        """Return the bits of the sums of weights and of biases, kept in 32 bits each."""
+        values = implementation.memory.values
+        return _WIDTH * sum(
+            values[op.weight][0].numel() + 1 for op in _layers(implementation).values()
+        )
+
+    def multiplications(self, implementation: Implementation) -> int:
+        """Return how many more multiplications one inference takes."""
+        graph, values = implementation.graph, implementation.memory.values
+        more = 0
+        for i, op in _layers(implementation).items():
+            shape = graph.nodes[i].shape
+            positions = int(np.prod(shape[1:])) if isinstance(op, Conv2d) else 1
+            more += positions * values[op.weight][0].numel()
+        return more
+
+    def alarms(
+        self, implementation: Implementation, cases: Cases, x: Tensor, clean: Tensor
+    ) -> Alarms:
+        """Return which inferences raise an alarm.
+
+        Args:
+            implementation: As loaded, when the sums were taken.
+            cases: What changed in its memory since.
+            x: (n, *shape) inputs of the network.
+            clean: (m, *shape) inputs on which the largest clean difference is found.
+        """
+        layers = _layers(implementation)
+        loaded = implementation.memory.values
+        limits = dict.fromkeys(layers, 0.0)
+        if not implementation.graph.exact:
+            found = _differences(implementation, loaded, clean)
+            limits = {i: self.slack * float(d.max()) for i, d in found.items()}
+        detected = np.zeros((cases.count, len(x)), dtype=bool)
+        for c in range(cases.count):
+            mine = cases.part(c, c + 1)
+            values = _changed(implementation, mine)
+            for i, difference in _differences(implementation, values, x).items():
+                detected[c] |= ~(difference <= limits[i]).numpy()  # NaN is an alarm
+        false = np.zeros(len(x), dtype=bool)
+        for i, difference in _differences(implementation, loaded, x).items():
+            false |= ~(difference <= limits[i]).numpy()
+        return Alarms(detected, false)
+
+
+def _layers(implementation: Implementation) -> dict[int, Conv2d | Linear]:
+    """Return the layers whose products are checked, by their position."""
+    found = {
+        i: n.op
+        for i, n in enumerate(implementation.graph.nodes)
+        if isinstance(n.op, (Conv2d, Linear)) and getattr(n.op, "groups", 1) == 1
+    }
+    if not found:
+        raise UsageError(
+            "product-checksums found no convolution or linear layer to check; choose another "
+            "defense"
+        )
+    return found
+
+
+def _changed(implementation: Implementation, case: Cases) -> Mapping[str, Tensor]:
+    """Return the numbers of a memory under one case."""
+    values = dict(implementation.memory.values)
+    for r in np.unique(case.region).tolist():
+        held = implementation.memory.regions[r]
+        mine = case.region == r
+        flat = values[held.name].reshape(-1).clone()
+        flat[torch.from_numpy(case.word[mine])] = held.word.of_raw(
+            torch.from_numpy(case.raw[mine])
+        ).to(flat.dtype)
+        values[held.name] = flat.view(held.shape)
+    return values
+
+
+def _differences(
+    implementation: Implementation, values: Mapping[str, Tensor], x: Tensor
+) -> dict[int, Tensor]:
+    """Return for each layer the largest difference of an image's sums, (n,) float64."""
+    graph, loaded = implementation.graph, implementation.memory.values
+    layers = _layers(implementation)
+    outputs = {-1: x}
+    found: dict[int, Tensor] = {}
+
+    def seen(i: int, out: Tensor) -> None:
+        outputs[i] = out
+        if i in layers:
+            (source,) = graph.nodes[i].inputs
+            expected = _expected(layers[i], loaded, outputs[source])
+            summed = out.double().sum(1 if isinstance(layers[i], Conv2d) else -1)
+            found[i] = (summed - expected).abs().reshape(len(summed), -1).amax(1)
+
+    with torch.no_grad():
+        graph.trace(values, x, seen)
+    return found
+
+
+def _expected(op: Conv2d | Linear, loaded: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Return what all channels should sum to, computed as one channel in float64."""
+    summed = {op.weight: op.decoded(loaded).double().sum(0, keepdim=True)}
+    if op.bias is not None:
+        summed[op.bias] = loaded[op.bias].double().sum(0, keepdim=True)
+    if op.input_zero is not None:
+        summed[op.input_zero] = loaded[op.input_zero].double()
+    out = op.plain().dense(summed, x.double())
+    return out[:, 0] if isinstance(op, Conv2d) else out[..., 0]

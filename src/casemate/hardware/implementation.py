@@ -15,7 +15,7 @@ from casemate.errors import UsageError
 from casemate.guard import guarded
 from casemate.hardware.folding import folded
 from casemate.hardware.formats import NumberFormat
-from casemate.hardware.integers import Integers, quantized_weight
+from casemate.hardware.integers import Integers
 from casemate.hardware.memory import Memory, Region, Role, region
 from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.linear import Linear
@@ -23,6 +23,7 @@ from casemate.hardware.ops.norm import BatchNorm
 from casemate.hardware.ops.opaque import Opaque
 from casemate.hardware.ranges import ranges
 from casemate.hardware.tracing import tensors_of, traced
+from casemate.hardware.weight_codes import quantized_weight
 from casemate.identity import key
 
 if TYPE_CHECKING:

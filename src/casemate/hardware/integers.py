@@ -24,13 +24,14 @@ from casemate.hardware.ops.quantized import (
     Round,
 )
 from casemate.hardware.ops.shaping import Reshape
+from casemate.hardware.weight_codes import quantized_weight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from casemate.hardware.formats import NumberFormat
 
-__all__ = ["Integers", "quantized_weight"]
+__all__ = ["Integers"]
 
 _STEPS = 255  # between the lowest and the highest of 256 integers
 _LOW = -128
@@ -277,40 +278,3 @@ class Integers:
     ) -> int:
         self.nodes.append(Node(name, op, tuple(inputs), shape, holds))
         return len(self.nodes) - 1
-
-
-def quantized_weight(name: str, weight: Tensor, layer: str, form: NumberFormat) -> list[Region]:
-    """Return the regions of integer weights: themselves, their scale, and a zero point if affine.
-
-    Symmetric: scale = max(abs(w)) / (2**(bits-1) - 1), and the lowest integer is not used. Affine:
-    scale = (max(w, 0) - min(w, 0)) / (2**bits - 1).
-
-    Args:
-        name: Of the tensor.
-        weight: (outputs, ...) in floating point.
-        layer: That it belongs to.
-        form: Integer format.
-    """
-    rows = weight.detach().double().flatten(1)
-    if form.granularity == "tensor":
-        rows = rows.reshape(1, -1)
-    bits = 8 if form.name == "int8" else 4
-    top = (1 << (bits - 1)) - 1
-    low, high = rows.amin(1).clamp_max(0), rows.amax(1).clamp_min(0)
-    if form.scheme == "symmetric":
-        scale = torch.maximum(-low, high) / top
-    else:
-        scale = (high - low) / (2 * top + 1)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale)).float()
-    found = []
-    zero = torch.zeros_like(scale)
-    if form.scheme == "affine":
-        zero = (-(top + 1) - low / scale).round().clamp(-(top + 1), top)
-        found.append(region(f"{name}.zero", zero, form.name, layer=layer, role="zero point"))
-    shape = (-1, *[1] * (weight.ndim - 1))
-    codes = (weight.detach().double() / scale.double().view(shape)).round() + zero.view(shape)
-    return [
-        region(name, codes, form.name, layer=layer, role="weight"),
-        region(f"{name}.scale", scale, "float32", layer=layer, role="scale"),
-        *found,
-    ]

@@ -18,6 +18,7 @@ from torch import Tensor
 from casemate.hardware.cache import Cache
 from casemate.hardware.changes import Box, Rows, take, whole
 from casemate.hardware.effects import Effects
+from casemate.hardware.rounding import LARGEST, NEAR, Rounding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,20 +30,10 @@ __all__ = ["ELEMENTS", "Sweep"]
 ELEMENTS = 1 << 21
 """Of one tensor of a batch: 8 MiB of float32."""
 
-_EPS = 2.0**-24  # half a unit in the last place of a float32 in [1, 2), relative
-_SAFETY = 64.0
-"""How many times its estimate a rounding error may be before a prediction is in doubt."""
-_CARE = 16.0
-"""The same for a change, by how far it may reach."""
-_PROBED = 64  # images on which the rounding error without faults is measured
 _HUGE, _FAR = 1e18, 1e30
 """A changed number, and a reach, from which on sums might overflow."""
-_LARGEST = 3.4028234663852886e38  # float32
 _SUMMED = 3e38  # a sum that does not overflow in any order
 _CLEAR = 3.3e38  # surely no more than the largest number
-_NEAR = _SAFETY * _EPS  # how near to the largest number, relative, rounding may decide
-_UNKNOWN = 2.0**12
-"""By how much, without a bound, a change may have been larger on its way than the scores."""
 
 
 class Sweep:
@@ -60,7 +51,7 @@ class Sweep:
         self.cache = Cache(graph, values, x)
         with torch.no_grad():
             self._bounds = graph.bounds(values)
-            self._error = 0.0 if graph.exact else self._rounding_error()
+            self._rounding = Rounding.of(graph, values, self.cache)
             self._growth = [node.op.growth(values) for node in graph.nodes]
         sizes = [math.prod(n.shape) for n in graph.nodes]
         self._largest = [max(sizes[i:]) for i in range(len(sizes))]
@@ -155,10 +146,7 @@ class Sweep:
             else:
                 known[j] = changed
         scores = self.graph.resume(self.values, x, node, known)
-        top = scores.topk(min(2, scores.shape[1]), 1).values
-        margin = (top[:, 0] - top[:, -1]).nan_to_num(torch.inf, torch.inf)
-        near = margin <= _SAFETY * _EPS * scores.abs().amax(1).clamp_max(_LARGEST)
-        return scores, near
+        return scores, self._rounding.close(scores)
 
     def _pushed(self, node: int, rows: Rows, box: Box, reach: Tensor, *, watched: bool) -> _Pushed:
         """Follow boxes to the scores; watched ones no further than nothing can overflow."""
@@ -177,7 +165,7 @@ class Sweep:
         if end is None or not len(live.rows):
             return _Pushed(largest, live.at(slice(0, 0)), self.cache.scores[:0], stopped)
         scores = whole(end, self.cache.scores, live.rows.image)
-        doubtful = self._doubtful(scores, live.reach)
+        doubtful = self._rounding.doubtful(scores, live.reach)
         if watched:  # what is not finite here is so in any order
             doubtful &= torch.isfinite(scores).all(1)
         stopped.append((-1, live.at(doubtful)))
@@ -229,7 +217,7 @@ class Sweep:
             return None
         double = [None if b is None else Box(b.origin, b.value.double()) for b in given]
         size = self.graph.nodes[node].op.push(self.cache.site(node), rows, double).value.abs()
-        near = (size > (1 - _NEAR) * _LARGEST) & (size < (1 + _NEAR) * _LARGEST)
+        near = (size > (1 - NEAR) * LARGEST) & (size < (1 + NEAR) * LARGEST)
         return near.flatten(1).any(1)
 
     def _alive(self, node: int, rows: Rows, box: Box) -> tuple[Tensor, Tensor]:
@@ -248,8 +236,7 @@ class Sweep:
         changed = (size != 0).any(1)
         reach = bound.reach(box.channels(), size, length)
         margin = self.cache.margins[rows.image]
-        within = reach * (1 + _SAFETY * _EPS) + 2 * self._error < margin  # false for NaN
-        return changed & ~within, reach
+        return changed & ~self._rounding.within(reach, margin), reach
 
     def _settle(
         self, number: Tensor, pushed: _Pushed, full: Callable[[int, Tensor], Tensor]
@@ -272,30 +259,6 @@ class Sweep:
         for c in torch.unique(rows.case).tolist():
             image = rows.image[rows.case == c]
             self.note(number[c].expand(len(image)), image, full(c, image))
-
-    def _doubtful(self, scores: Tensor, reach: Tensor) -> Tensor:
-        """Return which rows' predictions may differ from those of a full pass."""
-        finite = torch.isfinite(scores).all(1)
-        if self.graph.exact:
-            return ~finite
-        top = scores.topk(min(2, scores.shape[1]), 1).values
-        margin = top[:, 0] - top[:, -1]
-        size = scores.abs().amax(1).double()  # multiples of which may be larger than any float32
-        bounded = torch.where(torch.isfinite(reach), reach, size * _UNKNOWN)
-        # the reach assumes the worst of all signs already
-        error = self._error + _EPS * torch.maximum(_CARE * bounded, _SAFETY * size)
-        return ~finite | ~(margin > error)
-
-    def _rounding_error(self) -> float:
-        """Return how far off scores may be for rounding alone, without faults."""
-        x = self.cache.x[:_PROBED]
-        least = _SAFETY * _EPS * float(self.cache.scores.abs().max())
-        try:
-            double = self.graph.forward({n: v.double() for n, v in self.values.items()}, x.double())
-        except (RuntimeError, TypeError):  # a module of the user's that takes float32 only
-            return 16 * least
-        off = float((double - self.cache.scores[: len(x)]).abs().max())
-        return max(_SAFETY * off, least)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ class Measurement:
         high: Upper end of the 95 % interval; `None` where n is too small for one.
         unit: "1" for a rate in [0, 1], else the unit.
         method: How the interval was made: "wilson", "t", "tango", "simultaneous tango", "order
-            statistics" or "delong"; "exact" for a bound that was computed and not sampled.
+            statistics" or "delong"; "simple", "stratified" or "importance" for an estimate from a
+            sample of faults; "exact" for what was computed and not sampled.
     """
 
     name: str

@@ -102,6 +102,20 @@ class Channelwise(Protocol):
     def row(self, name: str) -> bool:
         """Return whether that tensor is one of them."""
 
+    def extents(
+        self, site: Site, cases: Sequence[Sequence[Change]]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return how large the output's change can be, if that is known without computing it.
+
+        Args:
+            site: Where the operation ran.
+            cases: As for `renew`.
+
+        Returns:
+            (cases, images) each: no smaller than the sum of the change's sizes, and its Euclidean
+            norm.
+        """
+
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
         """Turn output channels into what they are with changed words.
 

@@ -146,6 +146,13 @@ class Propagator:
         site = self.cache.site(node)
         op = self.graph.nodes[node].op
         assert isinstance(op, Channelwise)  # noqa: S101 - batched so
+        extents = op.extents(site, [s.changes for s in starts])
+        if extents is not None:
+            channels = [s.changes[0].index[0] for s in starts]
+            may = self.sweep.may_matter(node, torch.tensor(channels, device=device), *extents)
+            starts = [s for s, matters in zip(starts, may.tolist(), strict=True) if matters]
+            if not starts:
+                return
         channel = torch.tensor([s.changes[0].index[0] for s in starts], device=device)
         value = site.output[:, channel].transpose(0, 1).contiguous()  # (cases, images, ...)
         sums = self.graph.nodes[node].holds == "int32"

@@ -53,6 +53,7 @@ class Sweep:
             self._bounds = graph.bounds(values)
             self._rounding = Rounding.of(graph, values, self.cache)
             self._growth = [node.op.growth(values) for node in graph.nodes]
+        self._checked = [self._is_checked(i) for i in range(len(graph.nodes))]
         sizes = [math.prod(n.shape) for n in graph.nodes]
         self._largest = [max(sizes[i:]) for i in range(len(sizes))]
         self._found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -113,6 +114,30 @@ class Sweep:
                 self._settle(number, pushed, full)
                 # small boxes: more of them at once
                 step = max(least, ELEMENTS // max(1, pushed.largest))
+
+    def _is_checked(self, node: int) -> bool:
+        """Return whether rows are looked at behind a node: where much is masked, and once."""
+        takers = [n.op.masks for n in self.graph.nodes if node in n.inputs]
+        masks = self.graph.nodes[node].op.masks
+        # a pool behind a ReLU leaves less to look at
+        return masks and bool(takers) and not (len(takers) == 1 and takers[0])
+
+    def may_matter(self, node: int, channel: Tensor, size: Tensor, length: Tensor) -> Tensor:
+        """Return which cases may change a prediction, (cases,) bool.
+
+        Args:
+            node: Whose output changes, one channel a case.
+            channel: (cases,) which.
+            size: (cases, images) no smaller than the sum of the change's sizes.
+            length: (cases, images) no smaller than its Euclidean norm.
+        """
+        bound = self._bounds[node]
+        if bound is None:
+            return torch.ones(len(channel), dtype=torch.bool, device=channel.device)
+        channels = channel.repeat_interleave(size.shape[1])[:, None]
+        reach = bound.reach(channels, size.reshape(-1, 1), length.reshape(-1, 1))
+        margin = self.cache.margins.repeat(len(channel))
+        return ~self._rounding.within(reach, margin).view(size.shape).all(1)
 
     def note(self, case: Tensor, image: Tensor, scores: Tensor) -> None:
         """Note rows' predictions.
@@ -184,7 +209,7 @@ class Sweep:
         if stopped is not None and edge is not None:
             stopped.append((-1, live.at(edge)))
             live = live.at(~edge)
-        if len(live.boxes) == 1 and op.masks and i < len(self.graph.nodes) - 1:
+        if len(live.boxes) == 1 and self._checked[i]:
             live = live.at(self._alive(i, live.rows, live.boxes[i])[0])
         return live if stopped is None else self._watched(i, live, stopped)
 
@@ -225,14 +250,16 @@ class Sweep:
 
         The reach is the most by which two scores may move apart; infinite where no bound is known.
         """
-        base = take(self.cache.output(node), rows.image, box.origin, box.size)
+        base = take(self.cache.output(node), rows.image, box.origin, box.size)  # a copy
         bound = self._bounds[node]
         if bound is None:
             changed = (box.value != base).flatten(1).any(1)  # NaN is not itself
             return changed, torch.full(changed.shape, torch.inf, device=changed.device)
-        size, length = _norms(box.value - base)
+        same = base.dtype == box.value.dtype
+        size, length = _norms(base.sub_(box.value).abs_() if same else (box.value - base).abs())
         if len(size) and not float(size.amax()) < _HUGE:  # squares would overflow
-            size, length = _norms((box.value - base).double())
+            held = take(self.cache.output(node), rows.image, box.origin, box.size)
+            size, length = _norms((box.value - held).double().abs())
         changed = (size != 0).any(1)
         reach = bound.reach(box.channels(), size, length)
         margin = self.cache.margins[rows.image]
@@ -307,9 +334,8 @@ class _Pushed:
     stopped: list[tuple[int, _Live]]
 
 
-def _norms(delta: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum of sizes and the Euclidean norm of a change in each channel, (rows, k)."""
-    size = delta.abs()
+def _norms(size: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum and the Euclidean norm of sizes in each channel, (rows, k)."""
     if size.ndim == 2:  # noqa: PLR2004 - features
         return size, size
     size = size.flatten(2)

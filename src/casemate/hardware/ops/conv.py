@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import grad
 from casemate.hardware.changes import Box, patch, reached, take, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
+from casemate.hardware.ops.extents import weighted
 from casemate.hardware.ops.operator_norm import convolution
 
 if TYPE_CHECKING:
@@ -204,6 +206,35 @@ class Conv2d:
     def row(self, name: str) -> bool:
         """Return whether output channel o depends on that tensor by its row o alone."""
         return name in (self.weight, self.bias)
+
+    def extents(
+        self, site: Site, cases: Sequence[Sequence[Change]]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the norms of the input maps, each times the change of its weight."""
+        x, out = site.inputs[0], site.output
+
+        def input_of(change: Change) -> int:
+            group = change.index[0] // (out.shape[1] // self.groups)
+            return change.index[1] + group * (x.shape[1] // self.groups)
+
+        def norm(order: int) -> Tensor:
+            maps = self._input(site.values, x).flatten(2)
+            found: Tensor = torch.linalg.vector_norm(maps, ord=order, dim=2)
+            return found.t().contiguous()
+
+        places = float(out.shape[2] * out.shape[3])
+        one, two = (
+            weighted(
+                site.keep(f"norm {order}", partial(norm, order)),
+                places ** (1 / order),
+                self.bias,
+                cases,
+                lambda c: 1.0 if c.tensor == self.bias else self._step_of(site, c.index[0]),
+                input_of,
+            )
+            for order in (1, 2)
+        )
+        return one, two
 
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
         """Add to output channels what changes of their weights and biases do."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from casemate.hardware.changes import Box, take, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
+from casemate.hardware.ops.extents import weighted
 from casemate.hardware.ops.operator_norm import matrix
 
 if TYPE_CHECKING:
@@ -138,6 +139,18 @@ class Linear:
     def row(self, name: str) -> bool:
         """Return whether output channel o depends on that tensor by its row o alone."""
         return name in (self.weight, self.bias)
+
+    def extents(
+        self, site: Site, cases: Sequence[Sequence[Change]]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the sizes of the inputs, each times the change of its weight."""
+        if site.inputs[0].ndim > 2:  # noqa: PLR2004 - (images, inputs)
+            return None
+        norms = site.keep(
+            "sizes", lambda: self._input(site.values, site.inputs[0]).abs().t().contiguous()
+        )
+        total = weighted(norms, 1.0, self.bias, cases, lambda c: self._step_of(site, c))
+        return total, total
 
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
         """Add to output channels what changes of their weights and biases do."""

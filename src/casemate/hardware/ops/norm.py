@@ -90,6 +90,13 @@ class BatchNorm:
         """Return whether output channel o depends on that tensor by its row o alone."""
         return name in self.tensors
 
+    def extents(
+        self, site: Site, cases: Sequence[Sequence[Change]]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return nothing: figures of a channel change it in ways that are not bounded here."""
+        del site, cases
+        return None
+
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
         """Normalize anew with a channel's changed figures, and keep that channel.
 

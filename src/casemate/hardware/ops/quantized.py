@@ -125,6 +125,13 @@ class Requantize:
         """Return whether output channel o depends on that tensor by its row o alone."""
         return name == self.scales[-1] and len(self.scales) > 1
 
+    def extents(
+        self, site: Site, cases: Sequence[Sequence[Change]]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return nothing: another unit changes a channel in ways that are not bounded here."""
+        del site, cases
+        return None
+
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
         """Turn channels into what they are with another unit of their weights."""
         for (change,), channel in zip(cases, out, strict=True):

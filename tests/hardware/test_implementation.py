@@ -13,7 +13,7 @@ from torch import nn
 from casemate.errors import ParameterError, UsageError
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.implementation import deploy
-from casemate.hardware.ops.quantized import Requantize
+from casemate.hardware.ops.units import Requantize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from networks import network

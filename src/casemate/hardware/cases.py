@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from casemate.hardware.memory import Memory
 
-__all__ = ["Cases", "flips"]
+__all__ = ["Cases", "changed_words", "flips", "merged"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,18 @@ def flips(memory: Memory, case: np.ndarray, number: np.ndarray, count: int) -> C
     """
     region, word, bit = memory.locate(number)
     return merged(memory, np.asarray(case), region, word, np.int64(1) << bit, count)
+
+
+def changed_words(memory: Memory, made: Cases) -> dict[str, Tensor]:
+    """Return the words of the tensors that a single case changes, by name, (n,) each."""
+    changed = {}
+    for position in np.unique(made.region).tolist():
+        region, mine = memory.regions[position], made.region == position
+        words = region.words.clone()
+        raw = torch.from_numpy(made.raw[mine])
+        words[torch.from_numpy(made.word[mine])] = region.word.carried(raw)
+        changed[region.name] = words
+    return changed
 
 
 def merged(

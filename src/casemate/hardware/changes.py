@@ -16,7 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Box", "Rows", "Span", "patch", "reached", "take", "whole"]
+__all__ = ["Box", "Rows", "Span", "Window", "patch", "take", "whole"]
 
 Span = tuple[Tensor | None, ...]
 """Where boxes begin in each dimension, (R,) int64; None where they hold the whole dimension."""
@@ -80,8 +80,6 @@ def take(base: Tensor, image: Tensor, origin: Span, size: Sequence[int]) -> Tens
     """Return the values of `base`, (images, *shape), in each row's box: (R, *size)."""
     if all(o is None for o in origin):
         return base[image]
-    dims = len(origin)
-    index: list[Tensor | slice] = [image.view(-1, *[1] * dims)]
     last = max(d for d, o in enumerate(origin) if o is not None)
     if last == 0:  # whole rows and columns of some channels: a plain gather of them
         first = origin[0]
@@ -89,58 +87,78 @@ def take(base: Tensor, image: Tensor, origin: Span, size: Sequence[int]) -> Tens
         if size[0] == 1:
             return base[image, first].unsqueeze(1)
         return base[image[:, None], first[:, None] + torch.arange(size[0], device=base.device)]
-    for d, (o, n) in enumerate(zip(origin, size, strict=True)):
-        at = torch.arange(n, device=base.device).view([-1 if e == d else 1 for e in range(dims)])
-        index.append(at.unsqueeze(0) if o is None else at + o.view(-1, *[1] * dims))
-    return base[tuple(index)]
+    return base[_places(image, origin, size)]
 
 
 def whole(box: Box, base: Tensor, image: Tensor) -> Tensor:
     """Return the whole new output of each row: (R, *shape)."""
     if box.is_whole:
         return box.value
-    dims = len(box.origin)
     out = base[image].to(torch.promote_types(base.dtype, box.value.dtype))
-    index = [torch.arange(len(image), device=base.device).view(-1, *[1] * dims)]
-    for d, (o, n) in enumerate(zip(box.origin, box.size, strict=True)):
-        at = torch.arange(n, device=base.device).view([-1 if e == d else 1 for e in range(dims)])
-        index.append(at.unsqueeze(0) if o is None else at + o.view(-1, *[1] * dims))
-    out[tuple(index)] = box.value
+    every = torch.arange(len(image), device=base.device)
+    out[_places(every, box.origin, box.size)] = box.value
     return out
 
 
-def reached(
-    origin: Tensor | None,
-    size: int,
-    *,
-    kernel: int,
-    stride: int,
-    padding: int,
-    dilation: int,
-    outputs: int,
-) -> tuple[Tensor | None, int]:
-    """Return where the outputs of a sliding window begin that inputs of a box reach, and how many.
+def _places(row: Tensor, origin: Span, size: Sequence[int]) -> tuple[Tensor, ...]:
+    """Return indices of each row's box in (rows, *shape)."""
+    dims = len(origin)
+    index = [row.view(-1, *[1] * dims)]
+    for d, (o, n) in enumerate(zip(origin, size, strict=True)):
+        at = torch.arange(n, device=row.device).view([-1 if e == d else 1 for e in range(dims)])
+        index.append(at.unsqueeze(0) if o is None else at + o.view(-1, *[1] * dims))
+    return tuple(index)
 
-    Along one dimension: output j sees the inputs j * stride - padding + dilation * (0..kernel-1).
 
-    Args:
-        origin: (R,) first input of each box, or None for all.
-        size: How many inputs a box holds.
-        kernel: Taps of the window.
+@dataclass(frozen=True)
+class Window:
+    """What slides over (channels, height, width): rows and columns of each.
+
+    Output j sees the inputs j * stride - padding + dilation * (0 .. kernel - 1) of a dimension.
+
+    Attributes:
+        kernel: Taps.
         stride: Between two outputs, in inputs.
         padding: Before the first input.
         dilation: Between two taps.
-        outputs: How many outputs there are.
     """
-    if origin is None:
-        return None, outputs
-    reach = dilation * (kernel - 1)
-    count = (size - 1 + reach) // stride + 1
-    if count >= outputs:
-        return None, outputs
-    # the first output whose last tap is not before the box
-    first = -torch.div(-(origin + padding - reach), stride, rounding_mode="floor")
-    return first.clamp(0, outputs - count), count
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+    def over(
+        self, box: Box, outputs: Sequence[int]
+    ) -> tuple[list[Tensor | None], list[Tensor | int], list[int]]:
+        """Return what a box reaches, one entry a dimension of rows and columns.
+
+        Args:
+            box: Changed inputs.
+            outputs: How many outputs there are.
+
+        Returns:
+            Where the outputs begin that it reaches, (R,) or None for all; where the inputs begin
+            that these see, which may be outside; and how many of those.
+        """
+        ends: list[Tensor | None] = []
+        starts: list[Tensor | int] = []
+        sizes = []
+        for d in range(2):
+            reach, stride = self.dilation[d] * (self.kernel[d] - 1), self.stride[d]
+            origin, count = box.origin[1 + d], (box.size[1 + d] - 1 + reach) // stride + 1
+            if origin is None or count >= outputs[d]:
+                origin, count = None, outputs[d]
+            else:
+                # the first output whose last tap is not before the box
+                first = -torch.div(
+                    -(origin + self.padding[d] - reach), stride, rounding_mode="floor"
+                )
+                origin = first.clamp(0, outputs[d] - count)
+            ends.append(origin)
+            starts.append((0 if origin is None else origin * stride) - self.padding[d])
+            sizes.append((count - 1) * stride + reach + 1)
+        return ends, starts, sizes
 
 
 def patch(

@@ -27,10 +27,6 @@ def folded(graph: Graph, tensors: dict[str, Tensor]) -> tuple[Graph, dict[str, T
         tensors: Its numbers by name.
     """
     tensors = dict(tensors)
-    users: dict[int, int] = {}
-    for node in graph.nodes:
-        for j in node.inputs:
-            users[j] = users.get(j, 0) + 1
     nodes: list[Node] = []
     place = {-1: -1}
     for i, node in enumerate(graph.nodes):
@@ -42,7 +38,7 @@ def folded(graph: Graph, tensors: dict[str, Tensor]) -> tuple[Graph, dict[str, T
         scale, offset = op.affine(tensors)
         (source,) = node.inputs
         before = nodes[place[source]] if source >= 0 else None
-        alone = before is not None and users[source] == 1
+        alone = before is not None and len(graph.takers[source]) == 1
         if before is not None and alone and isinstance(before.op, (Conv2d, Linear)):
             layer = before.op
             if len(graph.readers[layer.weight]) == 1:

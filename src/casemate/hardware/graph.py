@@ -174,19 +174,25 @@ class Graph:
         return {name: tuple(nodes) for name, nodes in found.items()}
 
     @cached_property
-    def _last_uses(self) -> dict[int, int]:
-        last = dict.fromkeys(range(-1, len(self.nodes)), -1)
-        for i, node in enumerate(self.nodes):
-            last |= dict.fromkeys(node.inputs, i)
-        last[len(self.nodes) - 1] = len(self.nodes)
-        return last
-
-    def last_use(self, node: int) -> int:
-        """Return the position of the last node that takes a node's output; of the scores: the end.
+    def takers(self) -> dict[int, tuple[int, ...]]:
+        """Which nodes take the output of each node, ascending; one twice that takes it twice.
 
         The network's input is the output of node -1.
         """
-        return self._last_uses[node]
+        found: dict[int, list[int]] = {j: [] for j in range(-1, len(self.nodes))}
+        for i, node in enumerate(self.nodes):
+            for j in node.inputs:
+                found[j].append(i)
+        return {j: tuple(nodes) for j, nodes in found.items()}
+
+    def last_use(self, node: int) -> int:
+        """Return the position of the last node that takes an output; of the scores: the end."""
+        end = len(self.nodes)
+        return end if node == end - 1 else max(self.takers[node], default=-1)
+
+    def needed(self, first: int) -> set[int]:
+        """Return the positions of the nodes before one whose output it or a later one takes."""
+        return {j for node in self.nodes[first:] for j in node.inputs if 0 <= j < first}
 
     def shapes(self, node: Node) -> list[tuple[int, ...]]:
         """Return the shapes of a node's inputs."""
@@ -229,16 +235,12 @@ class Graph:
         self, values: Mapping[str, Tensor], x: Tensor, seen: Callable[[int, Tensor], None]
     ) -> Tensor:
         """Return the scores and show the output of each node as it comes."""
-        outputs = {-1: x}
-        out = x
-        for i, node in enumerate(self.nodes):
-            out = node.op.dense(values, *(outputs[j] for j in node.inputs))
-            outputs[i] = out
+
+        def shown(i: int, out: Tensor) -> Tensor:
             seen(i, out)
-            for j in set(node.inputs):
-                if j >= 0 and self.last_use(j) == i:
-                    outputs.pop(j, None)
-        return out
+            return out
+
+        return self.resume(values, x, 0, {}, shown)
 
     def bounds(self, values: Mapping[str, Tensor]) -> list[Bound | None]:
         """Return how far changes of each output can move two scores apart; last the input's.

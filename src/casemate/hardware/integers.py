@@ -14,16 +14,11 @@ from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.elementwise import Elementwise
 from casemate.hardware.ops.joining import Add, Concat
 from casemate.hardware.ops.linear import Linear
+from casemate.hardware.ops.lookup import Lookup
 from casemate.hardware.ops.pooling import MapMean, Pool2d
-from casemate.hardware.ops.quantized import (
-    Dequantize,
-    Lookup,
-    Quantize,
-    QuantizedAdd,
-    Requantize,
-    Round,
-)
+from casemate.hardware.ops.quantized_add import QuantizedAdd
 from casemate.hardware.ops.shaping import Reshape
+from casemate.hardware.ops.units import Dequantize, Quantize, Requantize, Round
 from casemate.hardware.weight_codes import quantized_weight
 
 if TYPE_CHECKING:
@@ -96,14 +91,10 @@ class Integers:
 
     def _followers(self) -> dict[int, int]:
         """Return of each node that only a ReLU takes that ReLU's position."""
-        users: dict[int, list[int]] = {}
-        for i, node in enumerate(self.graph.nodes):
-            for j in node.inputs:
-                users.setdefault(j, []).append(i)
         found = {}
-        for j, after in users.items():
-            op = self.graph.nodes[after[0]].op
-            if len(after) == 1 and isinstance(op, Elementwise) and op.function == "relu":
+        for j, after in self.graph.takers.items():
+            op = self.graph.nodes[after[0]].op if len(after) == 1 else None
+            if isinstance(op, Elementwise) and op.function == "relu":
                 found[j] = after[0]
         return found
 

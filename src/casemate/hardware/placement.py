@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, get_args
 
-import numpy as np
-
 from casemate.errors import ParameterError, did_you_mean
 from casemate.hardware.memory import Role
-from casemate.hardware.strata import Bits, stratum
+from casemate.hardware.strata import all_bits, stratum
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from casemate.hardware.memory import Memory, Region
-    from casemate.hardware.strata import Stratum
+    from casemate.hardware.strata import Bits, Stratum
 
 __all__ = ["Everywhere", "Placement"]
 
@@ -133,9 +133,4 @@ class Everywhere:
         )
 
     def _bits(self, memory: Memory) -> Bits:
-        regions = self.regions(memory)
-        return Bits(
-            first=np.array([memory.span(r.name)[0] for r in regions], dtype=np.int64),
-            step=np.ones(len(regions), dtype=np.int64),
-            count=np.array([r.bits for r in regions], dtype=np.int64),
-        )
+        return all_bits(memory, self.regions(memory))

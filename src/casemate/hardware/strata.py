@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from casemate.hardware.memory import Memory, Region
 
-__all__ = ["MOST_AT_ONCE", "Bits", "Stratum", "check_listed", "stratum"]
+__all__ = ["MOST_AT_ONCE", "Bits", "Stratum", "all_bits", "check_listed", "stratum"]
 
 MOST_AT_ONCE = 1 << 28
 """Bits whose numbers one array may list: 2 GiB of int64."""
@@ -102,6 +102,15 @@ class Stratum(Bits):
     def name(self) -> tuple[str, int]:
         """Layer and bit."""
         return self.layer, self.bit
+
+
+def all_bits(memory: Memory, regions: Sequence[Region]) -> Bits:
+    """Return all bits of some tensors, in their order."""
+    return Bits(
+        first=np.array([memory.span(r.name)[0] for r in regions], dtype=np.int64),
+        step=np.ones(len(regions), dtype=np.int64),
+        count=np.array([r.bits for r in regions], dtype=np.int64),
+    )
 
 
 def stratum(memory: Memory, layer: str, bit: int, regions: Sequence[Region]) -> Stratum:

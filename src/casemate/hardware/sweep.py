@@ -117,10 +117,10 @@ class Sweep:
 
     def _is_checked(self, node: int) -> bool:
         """Return whether rows are looked at behind a node: where much is masked, and once."""
-        takers = [n.op.masks for n in self.graph.nodes if node in n.inputs]
-        masks = self.graph.nodes[node].op.masks
+        nodes, takers = self.graph.nodes, self.graph.takers[node]
         # a pool behind a ReLU leaves less to look at
-        return masks and bool(takers) and not (len(takers) == 1 and takers[0])
+        later = len(takers) == 1 and nodes[takers[0]].op.masks
+        return nodes[node].op.masks and bool(takers) and not later
 
     def may_matter(self, node: int, channel: Tensor, size: Tensor, length: Tensor) -> Tensor:
         """Return which cases may change a prediction, (cases,) bool.
@@ -154,8 +154,7 @@ class Sweep:
 
     def known(self, first: int, image: Tensor) -> dict[int, Tensor]:
         """Return what nodes from `first` on take of earlier ones, for these images."""
-        needed = {j for node in self.graph.nodes[first:] for j in node.inputs if 0 <= j < first}
-        return {j: self.cache.outputs[j][image] for j in needed}
+        return {j: self.cache.outputs[j][image] for j in self.graph.needed(first)}
 
     def step(self, node: int) -> int:
         """Return how many rows are followed at once from a node on."""
@@ -176,7 +175,7 @@ class Sweep:
     def _pushed(self, node: int, rows: Rows, box: Box, reach: Tensor, *, watched: bool) -> _Pushed:
         """Follow boxes to the scores; watched ones no further than nothing can overflow."""
         nodes = self.graph.nodes
-        live = _Live(torch.arange(len(rows), device=self.device), rows, reach, {node: box})
+        live = _Live(rows, reach, {node: box})
         stopped: list[tuple[int, _Live]] = []
         largest = math.prod(box.size)
         if watched:
@@ -219,13 +218,12 @@ class Sweep:
         The others are stopped, to be run in full from the next node on. What is infinite already
         makes every sum infinite, or no number, in any order.
         """
-        takers = [k for k, n in enumerate(self.graph.nodes) if node in n.inputs]
         box = live.boxes[node]
         size = _largest(box.value)
         if not bool(size.isfinite().all()):
             size = _largest(box.value.nan_to_num(0.0, 0.0, 0.0))
         fine = torch.ones(len(size), dtype=torch.bool, device=size.device)
-        for k in takers:
+        for k in self.graph.takers[node]:
             sums = size.double() * self._growth[k].of(box.channels())
             fine &= sums.nan_to_num(torch.inf) < _SUMMED
         if not bool(fine.all()):
@@ -293,13 +291,11 @@ class _Live:
     """Rows on their way.
 
     Attributes:
-        place: (R,) their positions in the batch.
         rows: Which they are.
         reach: (R,) of each one's first change.
         boxes: What has changed that later nodes take, by node.
     """
 
-    place: Tensor
     rows: Rows
     reach: Tensor
     boxes: dict[int, Box]
@@ -309,7 +305,6 @@ class _Live:
         if isinstance(keep, Tensor) and bool(keep.all()):
             return self
         return _Live(
-            self.place[keep],
             self.rows.at(keep),
             self.reach[keep],
             {i: box.at(keep) for i, box in self.boxes.items()},

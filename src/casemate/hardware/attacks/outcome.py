@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
+from casemate.hardware.cases import changed_words
 from casemate.hardware.cases import flips as cases_of
 
 if TYPE_CHECKING:
@@ -106,11 +106,4 @@ def flipped(deployed: Implementation, numbers: np.ndarray) -> Implementation:
     memory = deployed.memory
     numbers = np.asarray(numbers, dtype=np.int64)
     made = cases_of(memory, np.zeros(len(numbers), dtype=np.int64), numbers, 1)
-    changed = {}
-    for position in np.unique(made.region).tolist():
-        region, mine = memory.regions[position], made.region == position
-        words = region.words.clone()
-        raw = torch.from_numpy(made.raw[mine])
-        words[torch.from_numpy(made.word[mine])] = region.word.carried(raw)
-        changed[region.name] = words
-    return replace(deployed, memory=memory.with_words(changed))
+    return replace(deployed, memory=memory.with_words(changed_words(memory, made)))

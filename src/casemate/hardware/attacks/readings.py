@@ -66,7 +66,7 @@ def outputs_before(
         values: The memory's numbers.
         x: (n, *shape) inputs.
     """
-    needed = {j for node in graph.nodes[first:] for j in node.inputs if 0 <= j < first}
+    needed = graph.needed(first)
     known: dict[int, Tensor] = {}
 
     def seen(i: int, out: Tensor) -> None:

@@ -114,5 +114,4 @@ class Standing:
 
     def _known(self, first: int) -> dict[int, Tensor]:
         """Return what nodes from `first` on take of earlier ones."""
-        nodes = self._graph.nodes[first:]
-        return {j: self._outputs[j] for node in nodes for j in node.inputs if 0 <= j < first}
+        return {j: self._outputs[j] for j in self._graph.needed(first)}

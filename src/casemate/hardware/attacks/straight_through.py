@@ -1,6 +1,6 @@
 """Running a deployed network with a gradient at every operation.
 
-Rounding to the output's integers passes a gradient as it is (`ops/quantized.py`): the
+Rounding to the output's integers passes a gradient as it is (`ops/eight_bits.py`): the
 straight-through estimator of Bengio, Leonard and Courville, "Estimating or propagating gradients
 through stochastic neurons for conditional computation" (arXiv 1308.3432). Three operations need
 more: sums in a register of 32 bits, whose width is chosen by looking at numbers; tables; and batch
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from casemate.hardware.ops.conv import Conv2d
+from casemate.hardware.ops.eight_bits import HIGH, LOW
 from casemate.hardware.ops.elementwise import FUNCTIONS
 from casemate.hardware.ops.linear import Linear
+from casemate.hardware.ops.lookup import Lookup
 from casemate.hardware.ops.norm import BatchNorm
-from casemate.hardware.ops.quantized import Lookup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from casemate.hardware.graph import Graph, Op
 
 __all__ = ["smooth_output", "through"]
-
-_LOW, _HIGH = -128.0, 127.0
 
 
 def smooth_output(
@@ -89,7 +88,7 @@ def _with_gradient(op: Op, values: Mapping[str, Tensor], *inputs: Tensor) -> Ten
     elif isinstance(op, Lookup):
         number = (inputs[0] - values[op.input_zero]) * values[op.input_scale]
         held = FUNCTIONS[op.function][0](number) / values[op.scale] + values[op.zero]
-        soft = held.clamp(_LOW, _HIGH)
+        soft = held.clamp(LOW, HIGH)
     else:
         return op.dense(values, *inputs)
     with torch.no_grad():

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from casemate.errors import ParameterError, UsageError
+from casemate.hardware.cases import changed_words
 from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.linear import Linear
 
@@ -130,16 +131,12 @@ def _layers(implementation: Implementation) -> dict[int, Conv2d | Linear]:
 
 def _changed(implementation: Implementation, case: Cases) -> Mapping[str, Tensor]:
     """Return the numbers of a memory under one case."""
-    values = dict(implementation.memory.values)
-    for r in np.unique(case.region).tolist():
-        held = implementation.memory.regions[r]
-        mine = case.region == r
-        flat = values[held.name].reshape(-1).clone()
-        flat[torch.from_numpy(case.word[mine])] = held.word.of_raw(
-            torch.from_numpy(case.raw[mine])
-        ).to(flat.dtype)
-        values[held.name] = flat.view(held.shape)
-    return values
+    memory = implementation.memory
+    changed = {
+        name: memory[name].word.decode(words).view(memory[name].shape)
+        for name, words in changed_words(memory, case).items()
+    }
+    return {**memory.values, **changed}
 
 
 def _differences(

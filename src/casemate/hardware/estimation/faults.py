@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from casemate.hardware.strata import all_bits, stratum
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -52,16 +54,8 @@ class Stratum:
 
 def bits_of(memory: Memory, regions: Sequence[Region]) -> Stratum:
     """Return all bits of some regions as one population, in the order of the regions."""
-    starts = np.array([memory.span(r.name)[0] for r in regions], dtype=np.int64)
-    ends = np.cumsum([r.bits for r in regions], dtype=np.int64)
-    befores = ends - np.array([r.bits for r in regions], dtype=np.int64)
-
-    def at(rank: np.ndarray) -> np.ndarray:
-        piece = np.searchsorted(ends, rank, side="right")
-        numbers: np.ndarray = rank + (starts - befores)[piece]
-        return numbers
-
-    return Stratum(name="all", population=int(ends[-1]) if len(ends) else 0, at=at)
+    bits = all_bits(memory, regions)
+    return Stratum(name="all", population=bits.population, at=bits.at)
 
 
 def strata_of(memory: Memory, regions: Sequence[Region]) -> list[Stratum]:
@@ -74,11 +68,11 @@ def strata_of(memory: Memory, regions: Sequence[Region]) -> list[Stratum]:
 
 
 def _position(memory: Memory, region: Region, bit: int) -> Stratum:
-    first, step = memory.span(region.name)[0] + bit, region.word.bits
+    bits = stratum(memory, region.layer, bit, [region])
     return Stratum(
         name=f"{region.name} bit {bit}",
-        population=region.count,
-        at=lambda rank: first + step * rank,
+        population=bits.population,
+        at=bits.at,
         group=region.name,
     )
 

@@ -29,6 +29,7 @@ import numpy as np
 from casemate.errors import ParameterError
 from casemate.hardware.estimation.interval import Moments, ends
 from casemate.hardware.estimation.result import Estimate
+from casemate.hardware.estimation.sample import Sample
 
 if TYPE_CHECKING:
     from casemate.hardware.estimation.faults import Faults, Values
@@ -39,7 +40,7 @@ UNIFORM = 0.1
 """Which share of a fault's size does not depend on its score."""
 
 
-class ImportanceSample:
+class ImportanceSample(Sample):
     """A sample of faults drawn by their scores, without replacement.
 
     Args:
@@ -53,9 +54,6 @@ class ImportanceSample:
     Raises:
         ParameterError: If there is not one score for each fault, or one is not a number from 0 on.
     """
-
-    least = 2
-    """How many faults an estimate takes at least."""
 
     def __init__(
         self,
@@ -75,31 +73,15 @@ class ImportanceSample:
             raise ParameterError(
                 "scores", "holds something else than finite numbers from 0 on; cap or replace it"
             )
-        self.faults = faults
-        self.bounds = bounds
-        self._values = values
+        super().__init__(faults, values, bounds)
         mean = float(scores.mean())
         self._size = (1 - UNIFORM) * scores / mean + UNIFORM if mean > 0 else np.ones_like(scores)
         # in (0, 1], so that none is infinite
         self._rank_by = self._size / (1 - rng.random(len(scores)))
         self._order = np.argsort(-self._rank_by, kind="stable")
-        self._seen = np.zeros(0)
 
-    @property
-    def tried(self) -> int:
-        """How many faults were tried."""
-        return len(self._seen)
-
-    @property
-    def population(self) -> int:
-        """How many there are."""
-        return self.faults.population
-
-    def extend(self, count: int) -> None:
-        """Try so many more faults, or all that are left if they are fewer."""
-        rank = self._order[self.tried : self.tried + count]
-        if len(rank):
-            self._seen = np.concatenate([self._seen, self._values(self.faults.at(rank))])
+    def _next(self, count: int) -> np.ndarray:
+        return self._order[self.tried : self.tried + count]
 
     def estimate(self, level: float = 0.95) -> Estimate:
         """Return what is known so far; there must be at least one fault."""

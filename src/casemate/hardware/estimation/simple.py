@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from casemate.hardware.estimation.faults import Draws
 from casemate.hardware.estimation.interval import ends, sample_moments
 from casemate.hardware.estimation.result import Estimate
+from casemate.hardware.estimation.sample import Sample
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from casemate.hardware.estimation.faults import Faults, Values
 
 __all__ = ["SimpleSample"]
 
 
-class SimpleSample:
+class SimpleSample(Sample):
     """A simple random sample of faults, without replacement.
 
     The estimate is the sample's mean, its interval that of `interval.ends` with the correction for
@@ -32,9 +33,6 @@ class SimpleSample:
         bounds: Lowest and highest possible value.
     """
 
-    least = 2
-    """How many faults an estimate takes at least."""
-
     def __init__(
         self,
         faults: Faults,
@@ -43,27 +41,11 @@ class SimpleSample:
         *,
         bounds: tuple[float, float] = (0.0, 1.0),
     ) -> None:
-        self.faults = faults
-        self.bounds = bounds
-        self._values = values
+        super().__init__(faults, values, bounds)
         self._draws = Draws(faults.population, rng)
-        self._seen = np.zeros(0)
 
-    @property
-    def tried(self) -> int:
-        """How many faults were tried."""
-        return len(self._seen)
-
-    @property
-    def population(self) -> int:
-        """How many there are."""
-        return self.faults.population
-
-    def extend(self, count: int) -> None:
-        """Try so many more faults, or all that are left if they are fewer."""
-        rank = self._draws.take(count)
-        if len(rank):
-            self._seen = np.concatenate([self._seen, self._values(self.faults.at(rank))])
+    def _next(self, count: int) -> np.ndarray:
+        return self._draws.take(count)
 
     def estimate(self, level: float = 0.95) -> Estimate:
         """Return what is known so far; there must be at least one fault."""

@@ -17,8 +17,10 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.elementwise import FUNCTIONS, Elementwise
 from casemate.hardware.ops.linear import Linear
+from casemate.hardware.ops.lookup import Lookup
 from casemate.hardware.ops.norm import BatchNorm
-from casemate.hardware.ops.quantized import Lookup, Quantize, QuantizedAdd, Requantize, Round
+from casemate.hardware.ops.quantized_add import QuantizedAdd
+from casemate.hardware.ops.units import Quantize, Requantize, Round
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

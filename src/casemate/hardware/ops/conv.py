@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 from torch.nn import grad
 
-from casemate.hardware.changes import Box, patch, reached, take, whole
+from casemate.hardware.changes import Box, Window, patch, take, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
 from casemate.hardware.ops.extents import weighted
+from casemate.hardware.ops.layer import Layer
+from casemate.hardware.ops.operation import only
 from casemate.hardware.ops.operator_norm import convolution
 
 if TYPE_CHECKING:
@@ -30,63 +32,31 @@ _transposed: Callable[..., Tensor] = grad.conv2d_input
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2d:
+class Conv2d(Layer):
     """A convolution of (channels, height, width) with zero padding.
 
+    Weights are (outputs, inputs / groups, height, width).
+
     Attributes:
-        weight: Name of its weights, (outputs, inputs / groups, height, width).
-        bias: Name of its biases, (outputs,), or None.
         stride: Rows and columns.
         padding: Rows and columns on each side.
         dilation: Rows and columns.
         groups: As torch has them.
-        weight_zero: Name of the zero point of its weights, (outputs or 1,), or None for 0.
-        weight_scale: Name of the unit of its weights, (outputs or 1,), if it turns them into
-            floating-point numbers before it computes.
-        input_zero: Name of the zero point of its input, (1,), or None for 0.
-        amplitude: The largest size of an input without its zero point, if they are integers.
     """
 
-    weight: str
-    bias: str | None = None
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
-    weight_zero: str | None = None
-    weight_scale: str | None = None
-    input_zero: str | None = None
-    amplitude: float | None = None
-
-    masks = False
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """What it reads."""
-        names = (self.weight, self.bias, self.weight_zero, self.weight_scale, self.input_zero)
-        return tuple(n for n in names if n is not None)
-
-    def decoded(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Return the weights in the unit of the sums, zero points taken off."""
-        weight = values[self.weight]
-        if self.weight_zero is not None:
-            weight = weight - values[self.weight_zero].view(-1, 1, 1, 1)
-        if self.weight_scale is not None:
-            weight = weight * values[self.weight_scale].view(-1, 1, 1, 1)
-        return weight
-
-    def plain(self) -> Conv2d:
-        """Return the same operation on weights that are decoded already, in floating point."""
-        return replace(self, weight_zero=None, weight_scale=None, amplitude=None)
 
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return the whole output."""
         (x,) = inputs
-        weight, bias = self.decoded(values), self._bias(values)
+        weight, bias = self.decoded(values), self.biases(values)
         kind = accumulator(weight, bias, self.amplitude)
         kind = torch.promote_types(kind, x.dtype)
         out = F.conv2d(
-            self._input(values, x).to(kind),
+            self.centered(values, x).to(kind),
             weight.to(kind),
             None if bias is None else bias.to(kind),
             self.stride,
@@ -98,15 +68,14 @@ class Conv2d:
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the output's change: the input's change convolved, on top of what was there."""
-        (box,) = boxes
-        assert box is not None  # noqa: S101 - the only input
+        box = only(boxes)
         (base_in,), base_out, values = site.inputs, site.output, site.values
         depthwise = self.groups == base_in.shape[1] == base_out.shape[1]
         if box.is_whole or (self.groups > 1 and not (depthwise and box.size[0] == 1)):
             return Box((None, None, None), self.dense(values, whole(box, base_in, rows.image)))
         spatial, delta, padding = self._delta(box, site, rows.image)
         kind = torch.promote_types(base_out.dtype, delta.dtype)
-        delta, weight = delta.to(kind), self.decoded(values).to(kind)
+        delta, weight = delta.to(kind), self.kept_weight(site).to(kind)
 
         def convolved(part: Tensor, kernel: Tensor) -> Tensor:
             return F.conv2d(part, kernel, None, self.stride, padding, self.dilation)
@@ -141,22 +110,9 @@ class Conv2d:
         delta = box.value - take(site.inputs[0], image, box.origin, box.size)
         if box.origin[1] is None and box.origin[2] is None:
             return (None, None), delta, self.padding
-        ends, starts, sizes = [], [], []
-        for d in range(2):
-            kernel = site.values[self.weight].shape[2 + d]
-            end, count = reached(
-                box.origin[1 + d],
-                box.size[1 + d],
-                kernel=kernel,
-                stride=self.stride[d],
-                padding=self.padding[d],
-                dilation=self.dilation[d],
-                outputs=site.output.shape[2 + d],
-            )
-            ends.append(end)
-            first = 0 if end is None else end * self.stride[d]
-            starts.append(first - self.padding[d])
-            sizes.append((count - 1) * self.stride[d] + self.dilation[d] * (kernel - 1) + 1)
+        high, wide = site.values[self.weight].shape[2:]
+        window = Window((high, wide), self.stride, self.padding, self.dilation)
+        ends, starts, sizes = window.over(box, site.output.shape[2:])
         seen = patch(Box(box.origin, delta), starts, sizes, base=None, image=image, fill=0.0)
         return (ends[0], ends[1]), seen, (0, 0)
 
@@ -203,10 +159,6 @@ class Conv2d:
         high, wide = (d * (k - 1) + 1 for d, k in zip(self.dilation, weight.shape[2:], strict=True))
         return high, wide
 
-    def row(self, name: str) -> bool:
-        """Return whether output channel o depends on that tensor by its row o alone."""
-        return name in (self.weight, self.bias)
-
     def extents(
         self, site: Site, cases: Sequence[Sequence[Change]]
     ) -> tuple[Tensor, Tensor] | None:
@@ -218,7 +170,7 @@ class Conv2d:
             return change.index[1] + group * (x.shape[1] // self.groups)
 
         def norm(order: int) -> Tensor:
-            maps = self._input(site.values, x).flatten(2)
+            maps = self.centered(site.values, x).flatten(2)
             found: Tensor = torch.linalg.vector_norm(maps, ord=order, dim=2)
             return found.t().contiguous()
 
@@ -229,7 +181,7 @@ class Conv2d:
                 places ** (1 / order),
                 self.bias,
                 cases,
-                lambda c: 1.0 if c.tensor == self.bias else self._step_of(site, c.index[0]),
+                lambda c: self.step_of(site, c),
                 input_of,
             )
             for order in (1, 2)
@@ -240,7 +192,7 @@ class Conv2d:
         """Add to output channels what changes of their weights and biases do."""
         # (inputs, images, height, width): the images of one input lie together
         x = site.keep(
-            "maps", lambda: self._input(site.values, site.inputs[0]).transpose(0, 1).contiguous()
+            "maps", lambda: self.centered(site.values, site.inputs[0]).transpose(0, 1).contiguous()
         )
         group_in = x.shape[0] // self.groups
         group_out = site.output.shape[1] // self.groups
@@ -256,15 +208,8 @@ class Conv2d:
                     continue
                 (rows_out, rows_in), (columns_out, columns_in) = seen
                 part = x[i + o // group_out * group_in, :, rows_in, columns_in].to(out.dtype)
-                by = change.by * self._step_of(site, o)
+                by = change.by * self.step_of(site, change)
                 channel[:, rows_out, columns_out].add_(part, alpha=by)
-
-    def _step_of(self, site: Site, channel: int) -> float:
-        """Return what one step of a weight is worth."""
-        if self.weight_scale is None:
-            return 1.0
-        units = site.values[self.weight_scale]
-        return float(units[channel if len(units) > 1 else 0])
 
     def _seen(
         self, taps: Sequence[int], inputs: tuple[int, ...], outputs: tuple[int, ...]
@@ -281,9 +226,3 @@ class Conv2d:
             end = (last - 1) * self.stride[d] + offset + 1
             found.append((slice(first, last), slice(begin, end, self.stride[d])))
         return found
-
-    def _bias(self, values: Mapping[str, Tensor]) -> Tensor | None:
-        return None if self.bias is None else values[self.bias]
-
-    def _input(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        return x if self.input_zero is None else x - values[self.input_zero]

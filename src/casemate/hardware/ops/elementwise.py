@@ -9,15 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from casemate.hardware.changes import Box
-from casemate.hardware.growth import Growth
+from casemate.hardware.ops.operation import Pointwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from casemate.hardware.bound import Bound
-    from casemate.hardware.changes import Rows
-    from casemate.hardware.graph import Site
 
 __all__ = ["FUNCTIONS", "Elementwise"]
 
@@ -54,7 +51,7 @@ MODULES: dict[type[nn.Module], str] = {
 
 
 @dataclass(frozen=True)
-class Elementwise:
+class Elementwise(Pointwise):
     """A function of each element.
 
     Attributes:
@@ -62,11 +59,6 @@ class Elementwise:
     """
 
     function: str
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     @property
     def masks(self) -> bool:
@@ -77,18 +69,6 @@ class Elementwise:
         """Return the function of every element."""
         del values
         return FUNCTIONS[self.function][0](inputs[0])
-
-    def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
-        """Return the function of the box."""
-        del site, rows
-        (box,) = boxes
-        assert box is not None  # noqa: S101 - the only input
-        return Box(box.origin, FUNCTIONS[self.function][0](box.value))
-
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
-        """Return 0: nothing is summed."""
-        del values
-        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from casemate.hardware.changes import Box, take, whole
-from casemate.hardware.growth import Growth
+from casemate.hardware.ops.operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,15 +23,8 @@ __all__ = ["Add", "Concat"]
 
 
 @dataclass(frozen=True)
-class Add:
+class Add(Operation):
     """The sum of two tensors of one shape."""
-
-    masks = False
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return the sum."""
@@ -51,11 +44,6 @@ class Add:
         assert box is not None  # noqa: S101 - one of them changed
         return Box(box.origin, box.value + take(other, rows.image, box.origin, box.size))
 
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
-        """Return 0: two numbers are summed in one order only."""
-        del values
-        return Growth(0.0)
-
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
     ) -> Sequence[Bound | None]:
@@ -65,15 +53,8 @@ class Add:
 
 
 @dataclass(frozen=True)
-class Concat:
+class Concat(Operation):
     """Tensors one behind the other along the first dimension of a sample."""
-
-    masks = False
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return all channels."""
@@ -100,11 +81,6 @@ class Concat:
         covers = value.shape[1] == site.output.shape[1]
         start_of = None if covers else torch.full_like(rows.image, offset)
         return Box((start_of, *rest), value)
-
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
-        """Return 0: nothing is summed."""
-        del values
-        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

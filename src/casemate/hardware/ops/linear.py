@@ -13,6 +13,8 @@ from casemate.hardware.changes import Box, take, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
 from casemate.hardware.ops.extents import weighted
+from casemate.hardware.ops.layer import Layer
+from casemate.hardware.ops.operation import only
 from casemate.hardware.ops.operator_norm import matrix
 
 if TYPE_CHECKING:
@@ -28,54 +30,19 @@ _PLAIN = "donot_use_mm_for_euclid_dist"  # which loses digits of small distances
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(Layer):
     """A linear map of the last dimension.
 
-    Attributes:
-        weight: Name of its weights, (outputs, inputs).
-        bias: Name of its biases, (outputs,), or None.
-        weight_zero: Name of the zero point of its weights, (outputs or 1,), or None for 0.
-        weight_scale: Name of the unit of its weights, (outputs or 1,), if it turns them into
-            floating-point numbers before it computes.
-        input_zero: Name of the zero point of its input, (1,), or None for 0.
-        amplitude: The largest size of an input without its zero point, if they are integers.
+    Weights are (outputs, inputs).
     """
-
-    weight: str
-    bias: str | None = None
-    weight_zero: str | None = None
-    weight_scale: str | None = None
-    input_zero: str | None = None
-    amplitude: float | None = None
-
-    masks = False
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """What it reads."""
-        names = (self.weight, self.bias, self.weight_zero, self.weight_scale, self.input_zero)
-        return tuple(n for n in names if n is not None)
-
-    def decoded(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Return the weights in the unit of the sums, zero points taken off."""
-        weight = values[self.weight]
-        if self.weight_zero is not None:
-            weight = weight - values[self.weight_zero].view(-1, 1)
-        if self.weight_scale is not None:
-            weight = weight * values[self.weight_scale].view(-1, 1)
-        return weight
-
-    def plain(self) -> Linear:
-        """Return the same operation on weights that are decoded already, in floating point."""
-        return replace(self, weight_zero=None, weight_scale=None, amplitude=None)
 
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return the whole output."""
         (x,) = inputs
-        weight, bias = self.decoded(values), self._bias(values)
+        weight, bias = self.decoded(values), self.biases(values)
         kind = torch.promote_types(accumulator(weight, bias, self.amplitude), x.dtype)
         out = F.linear(
-            self._input(values, x).to(kind),
+            self.centered(values, x).to(kind),
             weight.to(kind),
             None if bias is None else bias.to(kind),
         )
@@ -83,8 +50,7 @@ class Linear:
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the output's change: the input's change mapped, on top of what was there."""
-        (box,) = boxes
-        assert box is not None  # noqa: S101 - the only input
+        box = only(boxes)
         (base_in,), base_out = site.inputs, site.output
         untouched: tuple[None, ...] = (None,) * (base_out.ndim - 1)
         first = box.origin[0]
@@ -92,7 +58,7 @@ class Linear:
             return Box(untouched, self.dense(site.values, whole(box, base_in, rows.image)))
         delta = box.value - take(base_in, rows.image, box.origin, box.size)
         kind = torch.promote_types(base_out.dtype, delta.dtype)
-        weight = self.decoded(site.values).to(kind).t()
+        weight = self.kept_weight(site).to(kind).t()
         delta = delta.to(kind)
         out = base_out[rows.image].to(kind)
         if box.size[0] == 1:
@@ -136,10 +102,6 @@ class Linear:
             )
         ]
 
-    def row(self, name: str) -> bool:
-        """Return whether output channel o depends on that tensor by its row o alone."""
-        return name in (self.weight, self.bias)
-
     def extents(
         self, site: Site, cases: Sequence[Sequence[Change]]
     ) -> tuple[Tensor, Tensor] | None:
@@ -147,9 +109,9 @@ class Linear:
         if site.inputs[0].ndim > 2:  # noqa: PLR2004 - (images, inputs)
             return None
         norms = site.keep(
-            "sizes", lambda: self._input(site.values, site.inputs[0]).abs().t().contiguous()
+            "sizes", lambda: self.centered(site.values, site.inputs[0]).abs().t().contiguous()
         )
-        total = weighted(norms, 1.0, self.bias, cases, lambda c: self._step_of(site, c))
+        total = weighted(norms, 1.0, self.bias, cases, lambda c: self.step_of(site, c))
         return total, total
 
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
@@ -158,14 +120,14 @@ class Linear:
         # (inputs, images, ...): the images of one input lie together
         x = site.keep(
             "columns",
-            lambda: self._input(site.values, site.inputs[0]).movedim(first, 0).contiguous(),
+            lambda: self.centered(site.values, site.inputs[0]).movedim(first, 0).contiguous(),
         )
         for step in range(max(map(len, cases))):  # the first change of each case, the second, ...
             mine = [k for k, changes in enumerate(cases) if len(changes) > step]
             changes = [cases[k][step] for k in mine]
             kept = [c.tensor == self.bias for c in changes]
             by = torch.tensor(
-                [c.by * self._step_of(site, c) for c in changes], dtype=torch.float64
+                [c.by * self.step_of(site, c) for c in changes], dtype=torch.float64
             ).to(out)
             by = by.view(-1, *[1] * (out.ndim - 1))
             which = [0 if b else c.index[1] for b, c in zip(kept, changes, strict=True)]
@@ -176,16 +138,3 @@ class Linear:
                 out.addcmul_(seen, by)
             else:
                 out[torch.tensor(mine, device=x.device)] += seen * by
-
-    def _step_of(self, site: Site, change: Change) -> float:
-        """Return what one step of a changed word is worth."""
-        if self.weight_scale is None or change.tensor == self.bias:
-            return 1.0
-        units = site.values[self.weight_scale]
-        return float(units[change.index[0] if len(units) > 1 else 0])
-
-    def _bias(self, values: Mapping[str, Tensor]) -> Tensor | None:
-        return None if self.bias is None else values[self.bias]
-
-    def _input(self, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        return x if self.input_zero is None else x - values[self.input_zero]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
 from casemate.hardware.changes import Box
-from casemate.hardware.growth import Growth
+from casemate.hardware.ops.operation import Operation, only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ __all__ = ["BatchNorm"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchNorm:
+class BatchNorm(Operation):
     """Normalization of each channel by fixed mean and variance.
 
     Attributes:
@@ -39,8 +39,6 @@ class BatchNorm:
     weight: str | None = None
     bias: str | None = None
     eps: float = 1e-5
-
-    masks = False
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -62,8 +60,7 @@ class BatchNorm:
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the box normalized, each channel by its own figures."""
         del rows
-        (box,) = boxes
-        assert box is not None  # noqa: S101 - the only input
+        box = only(boxes)
         channels = box.channels()
         scale, offset = (f.to(box.value.dtype) for f in self.affine(site.values))
         if channels is None and box.value.dtype is torch.float32:
@@ -73,11 +70,6 @@ class BatchNorm:
         shape = (*channels.shape, *[1] * (box.value.ndim - 2))
         scaled = torch.addcmul(offset[channels].view(shape), box.value, scale[channels].view(shape))
         return Box(box.origin, scaled)
-
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
-        """Return 0: nothing is summed but one offset."""
-        del values
-        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
@@ -89,13 +81,6 @@ class BatchNorm:
     def row(self, name: str) -> bool:
         """Return whether output channel o depends on that tensor by its row o alone."""
         return name in self.tensors
-
-    def extents(
-        self, site: Site, cases: Sequence[Sequence[Change]]
-    ) -> tuple[Tensor, Tensor] | None:
-        """Return nothing: figures of a channel change it in ways that are not bounded here."""
-        del site, cases
-        return None
 
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
         """Normalize anew with a channel's changed figures, and keep that channel.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from casemate.hardware.changes import Box, whole
 from casemate.hardware.growth import Growth
+from casemate.hardware.ops.operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ __all__ = ["Opaque"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Opaque:
+class Opaque(Operation):
     """An operation that only its code knows.
 
     Attributes:
@@ -32,8 +33,6 @@ class Opaque:
 
     run: Callable[..., Tensor]
     tensors: tuple[str, ...] = ()
-
-    masks = False
 
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return what the code returns."""

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from casemate.hardware.changes import Box, patch, reached, whole
+from casemate.hardware.changes import Box, Window, patch, whole
 from casemate.hardware.growth import Growth
+from casemate.hardware.ops.operation import Operation, only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ __all__ = ["MapMean", "Pool2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool2d:
+class Pool2d(Operation):
     """The largest or the mean value of each window of a map.
 
     Attributes:
@@ -46,11 +47,6 @@ class Pool2d:
     ceil: bool = False
 
     @property
-    def tensors(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    @property
     def masks(self) -> bool:
         """Whether a change may stay below the largest value."""
         return self.kind == "max"
@@ -62,29 +58,15 @@ class Pool2d:
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the pools that the box reaches."""
-        (box,) = boxes
-        assert box is not None  # noqa: S101 - the only input
+        box = only(boxes)
         channel, *spatial = box.origin
         if spatial[0] is None and spatial[1] is None:
             return Box(box.origin, self._pooled(box.value, self.padding))
         if self.kind == "mean" and (self.ceil or any(self.padding)):  # windows count differently
             full = whole(box, site.inputs[0], rows.image)
             return Box((None, None, None), self._pooled(full, self.padding))
-        ends, starts, sizes = [], [], []
-        for d in range(2):
-            end, count = reached(
-                spatial[d],
-                box.size[1 + d],
-                kernel=self.kernel[d],
-                stride=self.stride[d],
-                padding=self.padding[d],
-                dilation=self.dilation[d],
-                outputs=site.output.shape[2 + d],
-            )
-            ends.append(end)
-            first = 0 if end is None else end * self.stride[d]
-            starts.append(first - self.padding[d])
-            sizes.append((count - 1) * self.stride[d] + self.dilation[d] * (self.kernel[d] - 1) + 1)
+        window = Window(self.kernel, self.stride, self.padding, self.dilation)
+        ends, starts, sizes = window.over(box, site.output.shape[2:])
         seen = patch(box, starts, sizes, base=site.inputs[0], image=rows.image, fill=-math.inf)
         return Box((channel, *ends), self._pooled(seen, (0, 0)))
 
@@ -163,7 +145,7 @@ class Pool2d:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapMean:
+class MapMean(Operation):
     """The mean of each whole map: (channels, height, width) to (channels,) or (channels, 1, 1).
 
     Attributes:
@@ -172,13 +154,6 @@ class MapMean:
 
     keep: bool = False
 
-    masks = False
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return the means of all channels."""
         del values
@@ -186,8 +161,7 @@ class MapMean:
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the means of the box's channels."""
-        (box,) = boxes
-        assert box is not None  # noqa: S101 - the only input
+        box = only(boxes)
         if box.origin[1] is not None or box.origin[2] is not None:
             box = Box((None, None, None), whole(box, site.inputs[0], rows.image))
         end = (box.origin[0], None, None) if self.keep else (box.origin[0],)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from casemate.hardware.changes import Box
-from casemate.hardware.growth import Growth
+from casemate.hardware.ops.operation import Pointwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,14 +15,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from casemate.hardware.bound import Bound
-    from casemate.hardware.changes import Rows
-    from casemate.hardware.graph import Site
 
 __all__ = ["Restrict"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restrict:
+class Restrict(Pointwise):
     """What is outside a range is brought back to it.
 
     Attributes:
@@ -39,11 +36,6 @@ class Restrict:
 
     masks = True
 
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """None: the ends are constants of the program."""
-        return ()
-
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return every number within the range."""
         del values
@@ -52,18 +44,6 @@ class Restrict:
             inside = (x >= self.low) & (x <= self.high)  # false for NaN
             return torch.where(inside, x, torch.zeros((), dtype=x.dtype, device=x.device))
         return x.nan_to_num(0.0, torch.inf, -torch.inf).clamp_(self.low, self.high)
-
-    def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
-        """Return the box within the range."""
-        del rows
-        (box,) = boxes
-        assert box is not None  # noqa: S101 - the only input
-        return Box(box.origin, self.dense(site.values, box.value))
-
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
-        """Return 0: nothing is summed."""
-        del values
-        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

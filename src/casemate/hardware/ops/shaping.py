@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casemate.hardware.changes import Box, whole
-from casemate.hardware.growth import Growth
+from casemate.hardware.ops.operation import Operation, only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ __all__ = ["Reshape"]
 
 
 @dataclass(frozen=True)
-class Reshape:
+class Reshape(Operation):
     """Another shape of the same elements in the same order.
 
     Attributes:
@@ -31,13 +31,6 @@ class Reshape:
 
     shape: tuple[int, ...]
 
-    masks = False
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
     def dense(self, values: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """Return the elements in the new shape."""
         del values
@@ -45,8 +38,7 @@ class Reshape:
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the box where it then lies: whole channels stay together in a flat output."""
-        (box,) = boxes
-        assert box is not None  # noqa: S101 - the only input
+        box = only(boxes)
         first, *rest = box.origin
         if len(self.shape) == 1 and first is not None:
             if any(o is not None for o in rest):  # the channel's other elements as they were
@@ -60,11 +52,6 @@ class Reshape:
             return Box((first * each,), value.flatten(1))
         full = whole(box, site.inputs[0], rows.image)
         return Box((None,) * len(self.shape), full.reshape(-1, *self.shape))
-
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
-        """Return 0: nothing is summed."""
-        del values
-        return Growth(0.0)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

@@ -125,6 +125,14 @@ def test_a_quantized_convolution_is_that_of_onnx_runtime(seed):
     np.testing.assert_array_equal(seen[at].numpy(), y.astype(np.float32))
 
 
+def test_a_relu_in_a_unit_whose_zero_point_moved_still_cuts_at_it():
+    """As after a fault in the zero point: before it, the lowest integer stands for 0."""
+    op = Requantize(scales=("one",), scale="one", zero="zero", relu=True)
+    values = {"one": torch.tensor([1.0]), "zero": torch.tensor([-100.0])}
+    sums = torch.tensor([[-50.0, 0.0, 7.0, 500.0]])
+    assert op.dense(values, sums).tolist() == [[-100.0, -100.0, -93.0, 127.0]]
+
+
 @settings(max_examples=30)
 @given(seed=st.integers(0, 10**9))
 def test_integers_stay_near_floating_point(seed):

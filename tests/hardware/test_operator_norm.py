@@ -68,3 +68,13 @@ def test_one_tap_is_its_matrix():
     every, one = convolution(weight, [7, 7])
     assert every == pytest.approx(matrix(weight[:, :, 0, 0]), rel=1e-3)
     assert torch.allclose(one, weight[:, :, 0, 0].norm(dim=0), rtol=1e-3)
+
+
+def test_a_peak_between_frequencies_is_bounded_too(monkeypatch):
+    """The transform of [1, 0, -1] is largest at a quarter turn, which ten points leave out."""
+    monkeypatch.setattr(operator_norm, "_POINTS", 10)
+    weight = torch.tensor([1.0, 0.0, -1.0]).view(1, 1, 1, 3)
+    every, one = convolution(weight, [12, 40])
+    true = float(torch.linalg.matrix_norm(explicit(weight, (12, 40), 1, 0), ord=2))
+    assert 1.95 < true <= every
+    assert true <= float(one[0])

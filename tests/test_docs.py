@@ -69,7 +69,7 @@ def test_the_campaign_page_lists_every_measure_and_option():
     measures = [name for m in first if m for name in re.findall(r"`(.+?)`", m[1])]
     assert set(measures) == set(MEASURES)
     keys = re.findall(r"^\| `(\w+)` \|", sections["`trials`"], re.MULTILINE)
-    assert set(keys) == {"training", "attack", "goal", "defense", "monitor"} | {
+    assert set(keys) == {"training", "hardware", "attack", "goal", "defense", "monitor"} | {
         f.name for f in fields(Options)
     }
     sources = re.findall(r"^\| `(\w+)` \|", sections["`data`"], re.MULTILINE)

@@ -20,12 +20,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cli": ("",),
     "api": ("",),
     "api_training": ("",),
+    "api_hardware": ("",),
     "report": ("campaign.record", "campaign.events", "campaign.words"),
     # the doors only: attacks, defenses, architectures and data sources come from the registry
     "campaign": (
         "data.dataset",
         "data.splits",
         "guard",
+        "hardware.deployment",
+        "hardware.gate",
         "models.accuracy",
         "models.architecture",
         "models.load",

@@ -23,6 +23,8 @@ PAGES = {
     ("attack", Stage.TRAINING): DOCS / "training-attacks.md",
     ("defense", Stage.INFERENCE): DOCS / "defenses.md",
     ("defense", Stage.TRAINING): DOCS / "training-defenses.md",
+    ("attack", Stage.HARDWARE): DOCS / "hardware-attacks.md",
+    ("defense", Stage.HARDWARE): DOCS / "hardware-defenses.md",
     ("monitor", Stage.INFERENCE): DOCS / "monitors.md",
 }
 CITED = re.compile(r"(?:arXiv|doi)\s(\d{4}\.\d{4,5}|10\.\d{4,}/[\w.]+\w)")
@@ -57,6 +59,8 @@ def shown(default):
         return f"[{', '.join(map(shown, default))}]"
     if isinstance(default, float):
         return f"{default:g}"
+    if default is dataclasses.MISSING:
+        return "to be given"
     return "-" if default is None else str(default).lower()
 
 
@@ -100,6 +104,8 @@ def generated(kind, name):
     elif kind == "defense" and stage_of(cls) is Stage.TRAINING:
         need = "clean samples (`training.clean`)" if cls.needs_clean else "no clean samples"
         lines += [f"Acts {cls.phase} training. Needs {need}.", ""]
+    if not dataclasses.fields(cls):
+        return [*lines, "It has no parameters."]
     lines += ["| parameter | default | meaning |", "|---|---|---|"]
     meaning = parameters(cls)
     for field in dataclasses.fields(cls):

@@ -10,9 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casemate.api import Result, attack, load_data, load_model
+    from casemate.api_hardware import attack_hardware
     from casemate.api_training import attack_training, own_architecture
     from casemate.data.dataset import Dataset
     from casemate.data.domain import Domain
+    from casemate.hardware.attacks.bfa import BFA
+    from casemate.hardware.attacks.bit_errors import BitErrors
+    from casemate.hardware.attacks.random_faults import RandomFaults
+    from casemate.hardware.attacks.random_flips import RandomFlips
+    from casemate.hardware.attacks.tbfa import TBFA
+    from casemate.hardware.attacks.tbt import TBT
+    from casemate.hardware.defenses.checksums import RADAR
+    from casemate.hardware.defenses.ecc import SECDED
+    from casemate.hardware.defenses.product_checksums import ProductChecksums
+    from casemate.hardware.defenses.range_restriction import Ranger
+    from casemate.hardware.defenses.triplication import Triplication
+    from casemate.hardware.formats import NumberFormat
+    from casemate.hardware.rowhammer.module import MemoryModule
     from casemate.inference.attacks.bim import BIM
     from casemate.inference.attacks.fgsm import FGSM
     from casemate.inference.attacks.lbfgs import LBFGS
@@ -59,13 +73,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BFA",
     "BIM",
     "FGSM",
     "IBAU",
     "LBFGS",
     "MLP",
     "PGD",
+    "RADAR",
+    "SECDED",
     "SIG",
+    "TBFA",
+    "TBT",
     "VGG",
     "ActivationClustering",
     "AdaptiveBlend",
@@ -73,6 +92,7 @@ __all__ = [
     "Amount",
     "AntiBackdoorLearning",
     "BadNets",
+    "BitErrors",
     "Blended",
     "ConfidentLearning",
     "Dataset",
@@ -90,13 +110,19 @@ __all__ = [
     "LeNet",
     "LowImpact",
     "Median",
+    "MemoryModule",
     "NearDuplicates",
     "NeighborhoodAverage",
     "NeuralCleanse",
+    "NumberFormat",
     "PartitionAggregation",
     "Preprocessing",
     "PrivateTraining",
+    "ProductChecksums",
     "RadiusAverage",
+    "RandomFaults",
+    "RandomFlips",
+    "Ranger",
     "Recipe",
     "ResNet",
     "Result",
@@ -105,9 +131,11 @@ __all__ = [
     "Target",
     "TorchTarget",
     "TrainedModel",
+    "Triplication",
     "UniformNoise",
     "WaNet",
     "attack",
+    "attack_hardware",
     "attack_training",
     "load_data",
     "load_model",
@@ -120,6 +148,20 @@ _HOMES = {
     "casemate.api_training": ("attack_training", "own_architecture"),
     "casemate.data.dataset": ("Dataset",),
     "casemate.data.domain": ("Domain",),
+    "casemate.api_hardware": ("attack_hardware",),
+    "casemate.hardware.attacks.bfa": ("BFA",),
+    "casemate.hardware.attacks.bit_errors": ("BitErrors",),
+    "casemate.hardware.attacks.random_faults": ("RandomFaults",),
+    "casemate.hardware.attacks.random_flips": ("RandomFlips",),
+    "casemate.hardware.attacks.tbfa": ("TBFA",),
+    "casemate.hardware.attacks.tbt": ("TBT",),
+    "casemate.hardware.defenses.checksums": ("RADAR",),
+    "casemate.hardware.defenses.ecc": ("SECDED",),
+    "casemate.hardware.defenses.product_checksums": ("ProductChecksums",),
+    "casemate.hardware.defenses.range_restriction": ("Ranger",),
+    "casemate.hardware.defenses.triplication": ("Triplication",),
+    "casemate.hardware.formats": ("NumberFormat",),
+    "casemate.hardware.rowhammer.module": ("MemoryModule",),
     "casemate.inference.attacks.bim": ("BIM",),
     "casemate.inference.attacks.fgsm": ("FGSM",),
     "casemate.inference.attacks.lbfgs": ("LBFGS",),

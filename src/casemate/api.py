@@ -43,6 +43,16 @@ if TYPE_CHECKING:
 __all__ = ["Result", "attack", "attack_name", "load_data", "load_model"]
 
 
+_SHOWN = (
+    "clean accuracy",
+    "accuracy without the attack",
+    "accuracy before deployment",
+    "accuracy under attack",
+    "bits flipped",
+)
+"""What is said of a model that is attacked before inference, besides the first figure."""
+
+
 def load_data(source: str, *, split: Split = "test", **parameters: Any) -> Dataset:
     """Return one split of a data set.
 
@@ -279,8 +289,10 @@ class Result:
             name, evidence = attack_name(trial), trial.evidence
             lines.append(f"{name}: {evidence.measurements[0]}")
             if trial.settings["attack"] is None:  # what the model became is a figure of its own
-                shown = ("clean accuracy", "accuracy without the attack")
-                lines += [f"  {evidence[m]}" for m in shown if m != evidence.measurements[0].name]
+                first = evidence.measurements[0].name
+                lines += [
+                    f"  {m}" for m in evidence.measurements if m.name in _SHOWN and m.name != first
+                ]
             lines += [f"  {flag.severity.value}: {flag.message}" for flag in trial.evidence.flags]
         return "\n".join(lines)
 
@@ -328,6 +340,6 @@ class Result:
 
 def attack_name(trial: TrialRecord) -> str:
     """Return the name of the attack that a trial is about, at inference or on training."""
-    gate = trial.settings.get("training") or {}
-    attack = trial.settings["attack"] or gate.get("attack")
+    training, hardware = (trial.settings.get(g) or {} for g in ("training", "hardware"))
+    attack = trial.settings["attack"] or hardware.get("attack") or training.get("attack")
     return str(attack["name"]) if attack else "no attack"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from casemate.stats import Measurement
 
 __all__ = [
+    "AT_HARDWARE",
     "AT_INFERENCE",
     "FALSE_FLAG",
     "FLAGGED",
@@ -45,8 +46,24 @@ AT_INFERENCE = {
 }
 """What a trial with an attack at inference measures, with the unit."""
 
+AT_HARDWARE = {
+    "accuracy before deployment": "1",
+    "bits flipped": "bits",
+    "bits flipped until the goal": "bits",
+    "mean corruption": "1",
+    "mean accuracy drop": "1",
+    "critical faults": "1",
+    "faults detected": "1",
+    "faults repaired": "1",
+    "false alarms of the defense": "1",
+    "storage of the defense": "1",
+    "operations of the defense": "1",
+}
+"""What a trial that ends with the deployed model measures of it alone, with the unit."""
+
 MEASURES = {
     **AT_INFERENCE,
+    **AT_HARDWARE,
     "accuracy without the attack": "1",
     "clean accuracy drop": "1",
     "worst class accuracy drop": "1",
@@ -136,8 +153,10 @@ class Evidence:
         examples: A few samples in full, for pictures: "position" (k,) in the columns of
             `samples`, "clean" and "attacked" (k, *shape) float32 in the domain's units, and the
             domain's "bounds" (2,).
-        notes: What the defense at training noted, such as {"layer": "fc3"}: plain JSON data of
-            bounded size, finite numbers only; untrusted text.
+        notes: What the defense at training noted, such as {"layer": "fc3"}, or how the model was
+            deployed: plain JSON data of bounded size, finite numbers only; untrusted text.
+        tables: Figures that belong together, by name: columns of equal length by their name, plain
+            JSON data.
     """
 
     measurements: tuple[Measurement, ...]
@@ -147,6 +166,7 @@ class Evidence:
     samples: dict[str, np.ndarray] = field(default_factory=dict)
     examples: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Measurement:
         for measurement in self.measurements:

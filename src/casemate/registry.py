@@ -40,6 +40,12 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "gradient-matching": "casemate.training.attacks.gradient_matching:GradientMatching",
         "feature-collision": "casemate.training.attacks.feature_collision:FeatureCollision",
         "low-impact": "casemate.training.attacks.low_impact:LowImpact",
+        "bfa": "casemate.hardware.attacks.bfa:BFA",
+        "t-bfa": "casemate.hardware.attacks.tbfa:TBFA",
+        "tbt": "casemate.hardware.attacks.tbt:TBT",
+        "random-flips": "casemate.hardware.attacks.random_flips:RandomFlips",
+        "random-faults": "casemate.hardware.attacks.random_faults:RandomFaults",
+        "bit-errors": "casemate.hardware.attacks.bit_errors:BitErrors",
     },
     "defense": {
         "neighborhood-average": "casemate.inference.defenses.averages:NeighborhoodAverage",
@@ -67,6 +73,11 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "partition-aggregation": (
             "casemate.training.defenses.partition_aggregation:PartitionAggregation"
         ),
+        "secded": "casemate.hardware.defenses.ecc:SECDED",
+        "radar": "casemate.hardware.defenses.checksums:RADAR",
+        "triplication": "casemate.hardware.defenses.triplication:Triplication",
+        "ranger": "casemate.hardware.defenses.range_restriction:Ranger",
+        "product-checksums": ("casemate.hardware.defenses.product_checksums:ProductChecksums"),
     },
     "monitor": {
         "strip": "casemate.inference.monitors.strip:STRIP",

@@ -70,7 +70,8 @@ class ThreatModel:
         threat: Id of the threat in the taxonomy, such as "evasion-white-box".
         stage: Where the attacker acts.
         goals: What the attack can be used for.
-        access: What it touches of the model at most; the engine hands it exactly this.
+        access: What it touches of the model at most; the engine hands it exactly this. At the
+            hardware gate it is what the attacker needs beside changing memory.
         knowledge: How much of the system it must know.
         budget: What bounds it, in words, with the unit.
     """
@@ -85,7 +86,11 @@ class ThreatModel:
     @property
     def touches(self) -> str:
         """What the attacker touches, in words."""
-        return "training data" if self.stage is Stage.TRAINING else self.access.value
+        if self.stage is Stage.TRAINING:
+            return "training data"
+        if self.stage is Stage.HARDWARE:
+            return "memory" if self.access is Access.NONE else f"memory, {self.access.value}"
+        return self.access.value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from casemate.campaign.run import run_plan
 from casemate.campaign.spec import read_spec
 from casemate.campaign.store import Store
 from casemate.errors import UsageError
-from casemate.evidence import AT_INFERENCE, MEASURES
+from casemate.evidence import AT_HARDWARE, AT_INFERENCE, MEASURES
 
 HEAD = """
 casemate: 1
@@ -38,6 +38,17 @@ TRIALS = f"""trials:
   - training: {{attack: {{name: label-flips, kind: class, source: 1, target: 7}}}}
   - training: {{attack: {{name: input-noise}}, defense: {{name: fine-tuning}}, clean: 50}}
   - training: {{{ATTACK}, defense: {{name: partition-aggregation, partitions: 3}}}}
+  - samples: 40
+    hardware:
+      format: int8
+      attack: [null, {{name: bfa, budget: 2}}, {{name: bit-errors, rate: 0.01, draws: 2}}]
+      defense: [null, {{name: secded}}, {{name: product-checksums}}]
+  - samples: 40
+    hardware: {{attack: {{name: tbt, target: 1, neurons: 2, size: 2, trigger_steps: 2}}}}
+  - samples: 40
+    hardware:
+      attack: {{name: random-faults, budget: 400}}
+      defense: [{{name: ranger}}, {{name: triplication}}]
 """
 
 
@@ -137,4 +148,8 @@ def test_every_measure_has_words():
         "confidence in true class, clean",
         "confidence in true class, attacked",
     }
-    assert all(m in AT_INFERENCE or "without an attack at" in w for m, w in words.items())
+    assert all(
+        m in AT_INFERENCE or m in AT_HARDWARE or "without an attack at" in w
+        for m, w in words.items()
+    )
+    assert all("hardware" in words[m] for m in AT_HARDWARE)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from casemate.campaign.document import Problems
     from casemate.campaign.gates import Gates
     from casemate.campaign.plugins import Plugin
+    from casemate.campaign.sections import Hardware
     from casemate.campaign.spec import Spec
     from casemate.campaign.trials import Trial
     from casemate.inference.evaluate import Cost
@@ -81,12 +82,21 @@ def _draft(trial: Trial, gates: Gates) -> Draft:
             "defense": _revised(gate.defense),
             "clean": gate.clean,
         }
+    hardware = trial.hardware
+    if hardware is not None:
+        identity["hardware"] = {
+            **hardware.settings,
+            "attack": _revised(hardware.attack),
+            "defense": _revised(hardware.defense),
+            "revision": _strike_revision(),
+        }
     watched = trial.monitor
     settings = {
         "data": trial.data.settings,
         "model": trial.model.settings,
         "model_digest": gates.subject_key(trial),
         "training": gate and gate.settings,
+        **({} if hardware is None else {"hardware": hardware.settings}),
         "attack": attack and attack.settings,
         "goal": {
             "from": None if start is None else test.classes[start],
@@ -98,7 +108,7 @@ def _draft(trial: Trial, gates: Gates) -> Draft:
     }
     if watched is not None:
         identity["monitor"] = _revised(watched)
-    if attack is None:
+    if trial.exposed:
         identity["exposure"] = {"revision": _exposure_revision()}
     # the same as hashing all of `identity`, but a plugin's hash is at hand already
     name = key(
@@ -108,10 +118,22 @@ def _draft(trial: Trial, gates: Gates) -> Draft:
             "attack": attack and attack.digest,
             "defense": defense and defense.digest,
             **({"training": gate.digest} if gate is not None else {}),
+            **({"hardware": _struck(hardware)} if hardware is not None else {}),
             **({"monitor": watched.digest} if watched is not None else {}),
         },
     )
     return Draft(trial, name, identity, settings, n, gates.cost(trial, n))
+
+
+def _struck(hardware: Hardware) -> str:
+    """Return the hash of a hardware gate and of what is measured there."""
+    return key("struck", hardware.digest, _strike_revision())
+
+
+def _strike_revision() -> int:
+    from casemate.hardware.gate import Struck  # noqa: PLC0415 - imports torch
+
+    return Struck.revision
 
 
 def _exposure_revision() -> int:

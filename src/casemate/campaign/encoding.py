@@ -31,6 +31,7 @@ def encode_evidence(evidence: Evidence) -> tuple[str, bytes]:
         ],
         "spent": evidence.spent,
         "notes": evidence.notes,
+        "tables": evidence.tables,
         # safetensors sorts its entries; the order of the columns is kept here
         "columns": {table: list(getattr(evidence, table)) for table in _TABLES},
     }
@@ -54,7 +55,9 @@ def decode_evidence(text: str, content: bytes) -> Evidence:
             for f in document["flags"]
         ),
         spent=document["spent"],
-        notes=document.get("notes", {}),  # older evidence has none
+        # older evidence has none of these
+        notes=document.get("notes", {}),
+        tables=document.get("tables", {}),
         **tables,
     )
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from casemate.campaign.expand import Variant, expand_plugin, expand_values, product
+from casemate.campaign.fieldtypes import field_types
 from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct, located
 from casemate.campaign.refusals import short
-from casemate.campaign.sections import HeldOut, Training
+from casemate.campaign.sections import Hardware, HeldOut, Training
 from casemate.errors import UsageError, did_you_mean
+from casemate.hardware.deployment import Deployment
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
@@ -19,20 +21,41 @@ if TYPE_CHECKING:
     from casemate import registry
     from casemate.campaign.document import KeyPath, Problems
 
-__all__ = ["TRAINING_KEYS", "built", "expand_training", "plugin_at"]
+__all__ = ["KEYS", "built", "expand_gate", "plugin_at"]
 
-TRAINING_KEYS = ("attack", "defense", "clean")
-_WHERE = {Stage.TRAINING: "under training", Stage.INFERENCE: "in the trial, beside training"}
+_GATES: dict[str, tuple[Stage, type, type]] = {
+    "training": (Stage.TRAINING, Training, HeldOut),
+    "hardware": (Stage.HARDWARE, Hardware, Deployment),
+}
+"""What the section of a gate is, and what of it is no plugin."""
+_WHERE = {
+    Stage.TRAINING: "under training",
+    Stage.HARDWARE: "under hardware",
+    Stage.INFERENCE: "in the trial, beside training and hardware",
+}
+
+KEYS = {name: ("attack", "defense", *field_types(plain)) for name, (_, _, plain) in _GATES.items()}
+"""The keys of each gate's section."""
 
 
-def expand_training(
-    section: Any, path: KeyPath, base_dir: Path, problems: Problems
+def expand_gate(
+    gate: str, section: Any, path: KeyPath, base_dir: Path, problems: Problems
 ) -> list[Variant]:
-    """Return the training gates that the section "training" expands to, built."""
+    """Return what a gate's section expands to, built.
+
+    Args:
+        gate: "training" or "hardware".
+        section: What the section holds.
+        path: Where it stands.
+        base_dir: What relative paths are relative to.
+        problems: Told what is wrong.
+    """
     if isinstance(section, list):
         if not section:
             problems.add(path, "is an empty list, which makes no trial; remove it or fill it")
-        parts = [expand_training(s, (*path, i), base_dir, problems) for i, s in enumerate(section)]
+        parts = [
+            expand_gate(gate, s, (*path, i), base_dir, problems) for i, s in enumerate(section)
+        ]
         return [variant for part in parts for variant in part]
     if section is None:
         return [Variant(None, path)]
@@ -41,27 +64,40 @@ def expand_training(
             path, f"is {short(section)}, but must be a mapping such as {{attack: {{name: ...}}}}"
         )
         return []
+    stage, _, plain = _GATES[gate]
     groups: dict[str, list[Variant]] = {}
     for key, value in section.items():
-        if key not in TRAINING_KEYS:
-            hint = did_you_mean(str(key), TRAINING_KEYS)
-            problems.add((*path, key), f'there is no key "{key}" under training.{hint}')
-        elif key == "clean":
-            groups[key] = [
-                built(v, lambda n: _clean(n, base_dir), problems)
-                for v in expand_values(value, int, (*path, key))
-            ]
-        else:
+        if key not in KEYS[gate]:
+            hint = did_you_mean(str(key), KEYS[gate])
+            problems.add((*path, key), f'there is no key "{key}" under {gate}.{hint}')
+        elif key in ("attack", "defense"):
             kind = cast("registry.Kind", key)
             groups[key] = [
-                built(v, _at_training(kind, base_dir), problems)
+                built(v, _at(stage, kind, base_dir), problems)
                 for v in expand_plugin(kind, value, (*path, key), problems)
             ]
-    return _gates(groups, path, problems)
+        else:
+            groups[key] = [
+                built(v, _plain(plain, key, base_dir), problems)
+                for v in expand_values(_long(key, value), field_types(plain)[key], (*path, key))
+            ]
+    return _gates(gate, groups, path, problems)
 
 
-def _gates(groups: dict[str, list[Variant]], path: KeyPath, problems: Problems) -> list[Variant]:
+def _long(key: str, value: Any) -> Any:
+    """Return a section that may be written by its name alone, in full: "int8", {name: int8}."""
+    if key != "format":
+        return value
+    if isinstance(value, list):
+        return [_long(key, v) for v in value]
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _gates(
+    gate: str, groups: dict[str, list[Variant]], path: KeyPath, problems: Problems
+) -> list[Variant]:
     """Return a gate for each combination of what its keys can be."""
+    made = _GATES[gate][1]
     noted = problems.noted
     found = []
     for combination in product(groups.values(), path, problems):
@@ -72,7 +108,7 @@ def _gates(groups: dict[str, list[Variant]], path: KeyPath, problems: Problems) 
         for key, v in chosen.items():
             inner |= {(key, *below): where for below, where in v.inner.items()}
         whole = Variant({k: v.value for k, v in chosen.items()}, path, inner)
-        found.append(built(whole, lambda values: Training(**values), problems))
+        found.append(built(whole, lambda values: made(**values), problems))
         if problems.noted > noted:  # the same sentence for each combination helps nobody
             break
     return found
@@ -105,16 +141,18 @@ def built(variant: Variant, build: Callable[[Any], Any], problems: Problems) -> 
     return Variant(None, variant.path, failed=True)
 
 
-def _at_training(kind: registry.Kind, base_dir: Path) -> Callable[[Any], Plugin | None]:
-    return lambda section: plugin_at(Stage.TRAINING, kind, section, base_dir)
+def _at(stage: Stage, kind: registry.Kind, base_dir: Path) -> Callable[[Any], Plugin | None]:
+    return lambda section: plugin_at(stage, kind, section, base_dir)
 
 
-def _clean(value: Any, base_dir: Path) -> int:
-    try:
-        made: HeldOut = construct(HeldOut, {"clean": value}, base_dir)
-    except InvalidError as error:  # the section is the value itself
-        raise InvalidError([(path[1:], text) for path, text in error.found]) from error
-    return made.clean
+def _plain(cls: type, key: str, base_dir: Path) -> Callable[[Any], Any]:
+    def build(value: Any) -> Any:
+        try:
+            return getattr(construct(cls, {key: value}, base_dir), key)
+        except InvalidError as error:  # the section is the value itself
+            raise InvalidError([(path[1:], text) for path, text in error.found]) from error
+
+    return build
 
 
 def _stage(plugin: Plugin) -> Stage:

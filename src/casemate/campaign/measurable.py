@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from casemate.campaign.sections import Training
-from casemate.evidence import AT_INFERENCE, FALSE_FLAG, FLAGGED, MEASURES, NAMED
+from casemate.evidence import AT_HARDWARE, AT_INFERENCE, FALSE_FLAG, FLAGGED, MEASURES, NAMED
 from casemate.threats import Goal
 
 if TYPE_CHECKING:
@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
     from casemate.campaign.document import Problems
     from casemate.campaign.rules import Rule
+    from casemate.campaign.sections import Hardware
     from casemate.campaign.trials import Trial
 
 __all__ = ["check_measurable", "measures_of", "needs"]
 
 _TOP = 5
-_BACKDOOR = "backdoor-data"
+_BACKDOOR, _WEIGHTS = "backdoor-data", "backdoor-weights"
+_CHOSEN = (
+    "attack success rate",
+    "accuracy under attack",
+    "bits flipped",
+    "bits flipped until the goal",
+)
+"""What an attack measures that chooses bits to flip."""
 _DISTANCES = ("distance linf", "distance l2", "ssim")
 _TOWARDS = ("confidence in target class, clean", "confidence in target class, attacked")
 _TOP_5 = ("clean top-5 accuracy", "top-5 accuracy under attack")
@@ -31,7 +39,7 @@ _ALWAYS = ("clean accuracy", "confidence in true class, clean")
 _TRIGGERED = ("target answered without the trigger", *(m for m in MEASURES if "triggers" in m))
 _EXPOSED = (
     "accuracy without the attack",
-    *(m for m in MEASURES if " drop" in m),
+    *(m for m in MEASURES if " drop" in m and m not in AT_HARDWARE),
     *(m for m in MEASURES if " by " in m and m not in _TRIGGERED),
 )
 """What every trial that ends with the trained model measures."""
@@ -53,8 +61,29 @@ _OWN = {
 }
 
 
+_AT_HARDWARE = {
+    "accuracy before deployment": "hardware",
+    "bits flipped": "an attack under hardware that flips bits, such as bfa",
+    "bits flipped until the goal": "an attack under hardware with a goal, such as bfa",
+    **dict.fromkeys(
+        ("mean corruption", "mean accuracy drop", "critical faults"),
+        "random-faults as the attack under hardware",
+    ),
+    **dict.fromkeys(
+        ("faults detected", "faults repaired"),
+        "an attack under hardware, and a defense there that guards memory",
+    ),
+    "false alarms of the defense": "product-checksums as the defense under hardware",
+    **dict.fromkeys(
+        ("storage of the defense", "operations of the defense"), "a defense under hardware"
+    ),
+}
+
+
 def needs(measure: str) -> str:
     """Return what a trial has to have for a measure, in words: "a monitor"."""
+    if measure in _AT_HARDWARE:
+        return _AT_HARDWARE[measure]
     words = _OWN.get(measure) or _of_group(measure)
     ends = "" if measure in AT_INFERENCE else ", in a trial without an attack at inference"
     return f"{words}{ends}"
@@ -82,7 +111,9 @@ def measures_of(trial: Trial, classes: int) -> frozenset[str]:
         classes: Number of classes of its data.
     """
     found: set[str] = set(_ALWAYS)
-    if trial.attack is not None:
+    if trial.hardware is not None:
+        found = {*_ALWAYS[:1], *_of_hardware(trial.hardware)}
+    elif trial.attack is not None:
         found |= set(AT_INFERENCE)
         if trial.goal.to is None:
             found -= set(_TOWARDS)
@@ -91,6 +122,26 @@ def measures_of(trial: Trial, classes: int) -> frozenset[str]:
     if classes <= _TOP:
         found -= set(_TOP_5)
     return frozenset(found)
+
+
+def _of_hardware(hardware: Hardware) -> set[str]:
+    """Return what a trial that ends with the deployed model measures besides."""
+    found = {"accuracy before deployment", "clean accuracy drop"}
+    attack = None if hardware.attack is None else hardware.attack.value
+    if hardware.defense is not None:
+        found |= {"storage of the defense", "operations of the defense"}
+        # a restriction notices nothing
+        if not hasattr(hardware.defense.value, "protected") and attack is not None:
+            found |= {"faults detected", "faults repaired"}
+        if hasattr(hardware.defense.value, "alarms"):
+            found.add("false alarms of the defense")
+    if attack is not None:
+        found |= set(getattr(attack, "measures", _CHOSEN))
+        if not getattr(attack, "has_goal", True):
+            found.discard("bits flipped until the goal")
+        if attack.threat.threat == _WEIGHTS:
+            found.add("attack success rate without the attack")
+    return found
 
 
 def _of_training(trial: Trial) -> set[str]:

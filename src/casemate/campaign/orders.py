@@ -135,7 +135,7 @@ class Orders:
         gate = trial.training or _NOTHING
         attacked = self.victim_key(trial, defended=False)
         names = [self.reference_key(trial), attacked]
-        if trial.attack is None:
+        if trial.exposed:
             names.append(self.control_key(trial))
         if gate.defense is not None and gate.defense.value.phase != "after":
             names.append(self.victim_key(trial))

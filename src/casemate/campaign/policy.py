@@ -118,9 +118,15 @@ def exit_code(verdict: Verdict | None, trials: Sequence[TrialRecord]) -> ExitCod
 def finding(rule: Rule, trial: TrialRecord, judgement: Judgement) -> Finding:
     """Return the finding of a rule that a trial breaks."""
     gate = trial.settings.get("training") or {}
-    attacks = [a["name"] for a in (gate.get("attack"), trial.settings.get("attack")) if a]
-    attack = ", then ".join(attacks) or "no attack"
+    chip = trial.settings.get("hardware") or {}
+    links = (gate.get("attack"), chip.get("attack"), trial.settings.get("attack"))
+    attack = ", then ".join(a["name"] for a in links if a) or "no attack"
     behind = f" against {gate['defense']['name']}" if gate.get("defense") else ""
+    if chip:
+        behind += f" on {chip['format']['name']}"
+    if chip.get("defense"):
+        known = f" ({chip['attacker']} attacker)" if chip.get("attacker") else ""
+        behind += f" with {chip['defense']['name']}{known}"
     defense = trial.settings.get("defense")
     if defense:
         position = trial.settings.get("attacker")

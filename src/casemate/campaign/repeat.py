@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.encoding import encode_evidence
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from casemate.stats import Measurement
 
 __all__ = ["differences"]
+
+_ARRAYS = ("samples", "examples")
 
 
 def differences(before: Evidence, after: Evidence, *, same_batches: bool = True) -> tuple[str, ...]:
@@ -35,17 +37,26 @@ def differences(before: Evidence, after: Evidence, *, same_batches: bool = True)
         was, now = _measured(before, name), _measured(after, name)
         if was != now:
             found.append(f"{name} was {_words(was)} and is {_words(now)}")
+    found += _elsewhere(before, after)
+    return tuple(found) or ("the evidence differs in its form",)
+
+
+def _elsewhere(before: Evidence, after: Evidence) -> list[str]:
+    """Return what differs besides the measurements."""
+    found = []
     for what in ("flags", "spent"):
         was_said, now_said = getattr(before, what), getattr(after, what)
         if was_said != now_said:
             found.append(f"{what} were {was_said or 'none'} and are {now_said or 'none'}")
-    if before.notes != after.notes:
-        found.append(f"what the defense noted differs in {', '.join(_noted(before, after))}")
-    for table in ("samples", "examples"):
-        columns = _changed(getattr(before, table), getattr(after, table))
-        if columns:
-            found.append(f"{table} differ in {', '.join(columns)}")
-    return tuple(found) or ("the evidence differs in its form",)
+    columns = {name: _changed(getattr(before, name), getattr(after, name)) for name in _ARRAYS}
+    for what, differing in (
+        ("what the defense noted differs", _differing(before.notes, after.notes)),
+        ("the tables differ", _differing(before.tables, after.tables)),
+        *((f"{name} differ", changed) for name, changed in columns.items()),
+    ):
+        if differing:
+            found.append(f"{what} in {', '.join(differing)}")
+    return found
 
 
 def _all(evidence: Evidence) -> tuple[Measurement, ...]:
@@ -56,9 +67,9 @@ def _measured(evidence: Evidence, name: str) -> Measurement | None:
     return next((m for m in _all(evidence) if m.name == name), None)
 
 
-def _noted(before: Evidence, after: Evidence) -> list[str]:
-    names = dict.fromkeys((*before.notes, *after.notes))
-    return [name for name in names if before.notes.get(name) != after.notes.get(name)]
+def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    names = dict.fromkeys((*before, *after))
+    return [name for name in names if before.get(name) != after.get(name)]
 
 
 def _words(measurement: Measurement | None) -> str:

@@ -22,6 +22,7 @@ _SETTINGS = (
     "data",
     "model",
     "training",
+    "hardware",
     "attack",
     "goal",
     "defense",
@@ -172,9 +173,12 @@ def _reason(rule: Rule, trials: Sequence[Mapping[str, Any]]) -> str:
     for key, wanted in rule.where.items():
         if any(_holds(settings, key, wanted) for settings in trials):
             continue
-        gate = f"training.{key}"
-        if any(_holds(settings, gate, wanted) for settings in trials):
-            return f"{key} is what stands at inference, and this stands at training; write {gate}"
+        for stage in ("training", "hardware"):
+            gate = f"{stage}.{key}"
+            if any(_holds(settings, gate, wanted) for settings in trials):
+                return (
+                    f"{key} is what stands at inference, and this stands at {stage}; write {gate}"
+                )
         values = dict.fromkeys(
             _plainly(value) for t in trials if (value := _setting(t, key)) is not None
         )

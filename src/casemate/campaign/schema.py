@@ -11,6 +11,7 @@ from casemate.campaign.plugins import TAGS
 from casemate.campaign.rules import RuleFile
 from casemate.campaign.sections import USER_MODELS, Goal, HeldOut, Options
 from casemate.campaign.spec import SpecFile
+from casemate.hardware.deployment import Deployment
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -56,15 +57,18 @@ def _trial(definitions: dict[str, Any]) -> dict[str, Any]:
         "attack": _or_none("attack"),
         "defense": _or_none("defense"),
         "monitor": _or_none("monitor"),
-        "training": {"anyOf": [_training(definitions), {"type": "null"}]},
+        "training": {"anyOf": [_gate(HeldOut, "training", definitions), {"type": "null"}]},
+        "hardware": {"anyOf": [_gate(Deployment, "hardware", definitions), {"type": "null"}]},
     }
     properties = {name: _grid(p) for name, p in {**sections, **options}.items()}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _training(definitions: dict[str, Any]) -> dict[str, Any]:
-    held = _model(parameters(HeldOut), "training", definitions)["properties"]
-    sections = {"attack": _or_none("attack"), "defense": _or_none("defense"), **held}
+def _gate(plain: type, name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    rest = _model(parameters(plain), name, definitions)["properties"]
+    if "format" in rest:  # its name alone will do
+        rest["format"] = {"anyOf": [rest["format"], {"type": "string"}]}
+    sections = {"attack": _or_none("attack"), "defense": _or_none("defense"), **rest}
     properties = {name: _grid(p) for name, p in sections.items()}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 

@@ -7,12 +7,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from casemate.errors import UsageError
-from casemate.identity import key
+from casemate.hardware.deployment import Deployment
+from casemate.identity import canonical, key
 
 if TYPE_CHECKING:
     from casemate.campaign.plugins import Plugin
 
-__all__ = ["USER_MODELS", "Goal", "HeldOut", "ModelChoice", "Options", "Training", "plain_model"]
+__all__ = [
+    "USER_MODELS",
+    "Goal",
+    "Hardware",
+    "HeldOut",
+    "ModelChoice",
+    "Options",
+    "Training",
+    "plain_model",
+]
 
 ClassRef = str | int
 
@@ -109,6 +119,43 @@ class Training(HeldOut):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hardware(Deployment):
+    """What stands at the hardware gate.
+
+    Attributes:
+        attack: On the deployed model, or None.
+        defense: Against such attacks, or None.
+    """
+
+    attack: Plugin | None = None
+    defense: Plugin | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The section with all defaults, plain JSON data."""
+        return {
+            "format": canonical(self.format),
+            "attack": self.attack and self.attack.settings,
+            "defense": self.defense and self.defense.settings,
+            "attacker": self.attacker if self.attack and self.defense else None,
+            "rowhammer": None if self.rowhammer is None else canonical(self.rowhammer),
+            "calibration": self.calibration,
+            "inputs": self.inputs,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all of it."""
+        settings = self.settings
+        return key(
+            "hardware gate",
+            {**settings, "attack": None, "defense": None},
+            self.attack and self.attack.digest,
+            self.defense and self.defense.digest,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Goal:
     """What the attacker wants.
 
@@ -128,7 +175,8 @@ class Options:
     Attributes:
         attacker: Position relative to the defense: "after", "before" not knowing it, or "aware".
         samples: How many samples of the test split, stratified by class. By default 100 where they
-            are attacked at inference, and all of them where not.
+            are attacked at inference, 1000 where the model is attacked in its hardware, and all of
+            them where not.
         early_stop: Drop a sample once it is fooled.
         round: Round what the attack returns to 8 bits (the domain's step) before judging it.
         queries: Most points of a sample that the attacker may have evaluated; as many as the attack

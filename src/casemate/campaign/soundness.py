@@ -45,6 +45,8 @@ class Soundness:
             plugin.digest if plugin is not None else ""
             for plugin in (trial.attack, trial.defense, trial.monitor, gate.attack, gate.defense)
         )
+        struck = "" if trial.hardware is None else trial.hardware.digest
+        samples = repr((trial.options.samples, trial.options.seed, goal))
         held_by = str(trial.options.seed) if gate.clean else ""
         clean, model = (data, str(gate.clean), held_by), self._model_name(trial)
         checks = (
@@ -59,6 +61,7 @@ class Soundness:
             ("attack", (*model, attack, str(trial.goal.to is None)), self._check_attack),
             ("defense", (data, defense), self._check_defense),
             ("monitor", (*model, attack, monitor), self._check_monitor),
+            ("hardware", (data, trial.model.digest, samples, struck), self._check_hardware),
         )
         sound = True
         for section, name, check in checks:
@@ -160,6 +163,16 @@ class Soundness:
                 "(casemate list attacks), or another defense"
             )
 
+    def _check_hardware(self, trial: Trial) -> None:
+        if trial.hardware is None or not self._sound_model(trial):
+            return
+        if self._committee(trial):
+            raise UsageError(
+                f"one network is deployed, but {self._committee(trial)} makes a committee of "
+                "several; leave hardware out, or take another defense under training"
+            )
+        self._gates.check_hardware(trial)
+
     def _committee(self, trial: Trial) -> str:
         """Return the name of the defense at training that makes a committee, "" without one."""
         defense = trial.training and trial.training.defense
@@ -203,6 +216,8 @@ def _keys(section: str, trial: Trial) -> frozenset[str]:
         return keys_of(GoalSection)
     gate = trial.training or Training()
     recipe = {"recipe"} if section == "model" else set()
+    if section == "hardware":
+        return frozenset()
     plugin = {
         "model": trial.model.architecture,
         "training.attack": gate.attack,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from casemate.campaign.collector import without_collecting
 from casemate.campaign.document import Document, Problems, merge
+from casemate.campaign.gate_sections import KEYS
 from casemate.campaign.numbers import Integer  # noqa: TC001 - pydantic reads the annotation
 from casemate.campaign.plugins import TAGS
 from casemate.campaign.refusals import MISSING, sentences
@@ -231,8 +232,8 @@ def _over(
     origins: dict[KeyPath, KeyPath],
 ) -> Any:
     """Return a trial's section over a default one: one that names its plugin replaces it."""
-    if key == "training" and isinstance(value, dict) and isinstance(below, dict):
-        return _training_over(below, below_at, value, at, origins)
+    if key in KEYS and isinstance(value, dict) and isinstance(below, dict):
+        return _gate_over(below, below_at, value, at, origins)
     if isinstance(value, list) and isinstance(below, dict):
         return [
             _over(key, below, below_at, item, (*at, i), origins) if isinstance(item, dict) else item
@@ -246,14 +247,14 @@ def _over(
     return merge(below, value, origins=origins, at=at, base_at=below_at)
 
 
-def _training_over(
+def _gate_over(
     below: dict[str, Any],
     below_at: KeyPath,
     value: dict[str, Any],
     at: KeyPath,
     origins: dict[KeyPath, KeyPath],
 ) -> dict[str, Any]:
-    """Return one training gate over another: attack over attack, defense over defense."""
+    """Return one gate over another: attack over attack, defense over defense."""
     merged = dict(value)
     for key, default in below.items():
         if key in value:

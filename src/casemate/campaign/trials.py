@@ -9,10 +9,17 @@ from pydantic import ValidationError
 
 from casemate.campaign.expand import Variant, expand_model, expand_plugin, expand_values, product
 from casemate.campaign.fieldtypes import field_types
-from casemate.campaign.gate_sections import TRAINING_KEYS, built, expand_training, plugin_at
+from casemate.campaign.gate_sections import KEYS, built, expand_gate, plugin_at
 from casemate.campaign.plugins import InvalidError, Plugin, build_plugin, construct
 from casemate.campaign.refusals import sentences
-from casemate.campaign.sections import USER_MODELS, Goal, ModelChoice, Options, Training
+from casemate.campaign.sections import (
+    USER_MODELS,
+    Goal,
+    Hardware,
+    ModelChoice,
+    Options,
+    Training,
+)
 from casemate.errors import UsageError, did_you_mean, nearest
 from casemate.identity import canonical
 from casemate.threats import Stage
@@ -27,9 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["Trial", "expand_trial"]
 
 _OPTIONS = tuple(field_types(Options))
-_KEYS = ("data", "model", "training", "attack", "goal", "defense", "monitor", *_OPTIONS)
+_KEYS = ("data", "model", *KEYS, "attack", "goal", "defense", "monitor", *_OPTIONS)
 _AT_INFERENCE = ("goal", "attacker", "early_stop", "queries")
-_SAMPLES = 100
+_AFTER_DEPLOYMENT = ("attack", "defense", "monitor")
+_SAMPLES, _DEPLOYED_SAMPLES = 100, 1000
 _NOT_TRAINED_HERE = {
     "weights": "are of a model that comes trained, and one with a recipe is trained here; remove "
     "weights or recipe",
@@ -52,7 +60,8 @@ class Trial:
         data: Data source.
         model: Model under test.
         training: What stands at the training gate, or None.
-        attack: At inference, or None if the trial ends with the trained model.
+        hardware: What stands at the hardware gate, or None if the model is deployed as it is.
+        attack: At inference, or None if the trial ends with the trained or the deployed model.
         goal: What the attacker wants.
         defense: In front of the model, or None.
         options: Everything else.
@@ -66,6 +75,7 @@ class Trial:
     data: Plugin
     model: ModelChoice
     training: Training | None
+    hardware: Hardware | None
     attack: Plugin | None
     goal: Goal
     defense: Plugin | None
@@ -82,8 +92,15 @@ class Trial:
         return self.path
 
     @property
+    def exposed(self) -> bool:
+        """Whether the trial ends with the trained model, held against one that nobody touched."""
+        return self.attack is None and self.hardware is None
+
+    @property
     def lead(self) -> Plugin | None:
         """The last attack in the model's life, which the evidence is about; None without any."""
+        if self.hardware is not None:
+            return self.hardware.attack
         if self.attack is not None or self.training is None:
             return self.attack
         return self.training.attack
@@ -134,12 +151,15 @@ def _check_keys(
             meant.add(nearest(str(key), _KEYS))
             hint = did_you_mean(str(key), _KEYS)
             problems.add((*path, key), f'there is no key "{key}" in a trial.{hint}')
-    trained = section.get("training") is not None
-    needed = ("data", "model") if trained or "training" in meant else ("attack", "data", "model")
+    gates = [name for name in KEYS if section.get(name) is not None]
+    ends = bool(gates) or bool(meant & KEYS.keys())
+    needed = ("data", "model") if ends else ("attack", "data", "model")
     for key in needed:
         if section.get(key) is None and key not in meant:
             problems.add((*path, key), f"is missing; say what {key} this trial has")
-    if trained and _nobody(section.get("attack")):
+    if "hardware" in gates:
+        _check_last(section, path, problems)
+    if gates and _nobody(section.get("attack")):
         _check_unused(section, path, own, problems)
     elif "attacker" in section and section.get("defense") is None and "defense" not in meant:
         problems.add(
@@ -154,6 +174,17 @@ def _nobody(attack: Any) -> bool:
     return attack is None
 
 
+def _check_last(section: dict[str, Any], path: KeyPath, problems: Problems) -> None:
+    """Note what stands behind the hardware gate, where the trial ends."""
+    for key in _AFTER_DEPLOYMENT:
+        if not _nobody(section.get(key)):
+            problems.add(
+                (*path, key),
+                "stands at inference, but a trial with hardware ends with the deployed model; "
+                f"move it under hardware, or give the {key} a trial without hardware",
+            )
+
+
 def _check_unused(
     section: dict[str, Any], path: KeyPath, own: Collection[str], problems: Problems
 ) -> None:
@@ -161,13 +192,15 @@ def _check_unused(
 
     A default of the campaign may say so: other trials have one.
     """
+    deployed = section.get("hardware") is not None
+    gate, model = ("hardware", "deployed") if deployed else ("training", "trained")
     for key in _AT_INFERENCE:
         if key in own and section[key] is not None:
-            hint = " (an attack under training has its goal in its own parameters)"
+            hint = f" (an attack under {gate} has its goal in its own parameters)"
             problems.add(
                 (*path, key),
-                "speaks of an attack at inference, but this trial ends with the trained model; "
-                f"remove it, or name an attack beside training{hint if key == 'goal' else ''}",
+                f"speaks of an attack at inference, but this trial ends with the {model} model; "
+                f"remove it, or name an attack beside {gate}{hint if key == 'goal' else ''}",
             )
 
 
@@ -203,19 +236,22 @@ def _trial(chosen: dict[str, Variant], path: KeyPath, number: int) -> Trial:
     options = Options(**{k: v for k, v in values.items() if k in _OPTIONS})
     if options.samples is None and attack is not None:
         options = replace(options, samples=_SAMPLES)
+    elif options.samples is None and values.get("hardware") is not None:
+        options = replace(options, samples=_DEPLOYED_SAMPLES)
     places = {key: variant.path for key, variant in chosen.items()}
     for key, variant in chosen.items():
         for below, where in variant.inner.items():
             places[".".join((key, *map(str, below)))] = where
-    if "training" in chosen:
-        gate = chosen["training"]
-        places |= {f"training.{key}": gate.place((key,)) for key in TRAINING_KEYS}
+    for name, keys in KEYS.items():
+        if name in chosen:
+            places |= {f"{name}.{key}": chosen[name].place((key,)) for key in keys}
     return Trial(
         number=number,
         path=path,
         data=values["data"],
         model=values["model"],
         training=values.get("training"),
+        hardware=values.get("hardware"),
         attack=attack,
         goal=values.get("goal") or Goal(),
         defense=values.get("defense"),
@@ -231,8 +267,8 @@ def _section(
     """Return the variants of one key of a trial and what turns one's value into a part of it."""
     if key == "model":
         return expand_model(value, path, recipe, problems), lambda v: _model(v, base_dir, recipe)
-    if key == "training":
-        return expand_training(value, path, base_dir, problems), lambda v: v
+    if key in KEYS:
+        return expand_gate(key, value, path, base_dir, problems), lambda v: v
     if key in ("data", "attack", "defense", "monitor"):
         kind = cast("registry.Kind", key)
         variants = expand_plugin(kind, value, path, problems)

@@ -33,12 +33,20 @@ def figure(value: Any) -> str:
 def title(settings: Mapping[str, Any]) -> str:
     """Return a trial in a few words: "bim 8/255, Stop → Speed limit (60km/h), behind median"."""
     gate, attack = settings.get("training") or {}, settings["attack"]
+    hardware = settings.get("hardware")
     parts = [_training(gate["attack"])] if gate.get("attack") else []
+    if hardware and hardware.get("attack"):
+        parts.append(_hardware(hardware["attack"]))
     if attack is not None:
         parts.append(_attack(attack))
     text = ", then ".join(parts) or "no attack"
     if gate.get("defense"):
         text += f", {gate['defense']['name']}"
+    if hardware:
+        text += f", on {hardware['format']['name']}"
+        if hardware.get("defense"):
+            text += f", {hardware['defense']['name']}"
+            text += f" ({hardware['attacker']})" if hardware.get("attacker") else ""
     goal = settings["goal"]
     if goal["from"] is not None or goal["to"] is not None:
         text += f", {goal['from'] or 'any class'} → {goal['to'] or 'any wrong class'}"
@@ -118,6 +126,16 @@ def _training(attack: Mapping[str, Any]) -> str:
         words.append(how_much)
     if isinstance(attack.get("intensity"), (int, float)):
         words.append(f"at {figure(attack['intensity'])}")
+    return " ".join(words)
+
+
+def _hardware(attack: Mapping[str, Any]) -> str:
+    """Return an attack on a deployed model in a few words: "bit-errors 0.001"."""
+    words = [str(attack["name"])]
+    if isinstance(attack.get("rate"), (int, float)):
+        words.append(f"{attack['rate']:g}")
+    if isinstance(attack.get("objective"), str):
+        words.append(attack["objective"])
     return " ".join(words)
 
 

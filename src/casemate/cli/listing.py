@@ -23,6 +23,7 @@ _KINDS: dict[str, Kind] = {
 }
 _WHAT = (*_KINDS, "studies")
 _PHASES = ("before", "during", "after")
+_PLACES = {"hardware": "at the deployed model", "inference": "in front of the model"}
 _OWN_NETWORK = 'your own network is trained here, too: model: {factory: "net:make", recipe: {}}'
 _PAPER = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
 
@@ -72,7 +73,10 @@ def _order(kind: Kind, cls: Any) -> int:
     """Return where a plugin stands in the life of a model, a number that grows."""
     if kind != "defense":
         return 0  # the registry has the others in order
-    return _PHASES.index(getattr(cls, "phase", "")) if _at_training(cls) else len(_PHASES)
+    stage = _stage(cls)
+    if stage == "training":
+        return _PHASES.index(getattr(cls, "phase", ""))
+    return len(_PHASES) + (stage == "inference")
 
 
 def _stands(kind: Kind, cls: Any) -> list[str]:
@@ -81,17 +85,18 @@ def _stands(kind: Kind, cls: Any) -> list[str]:
         goals = ", ".join(goal.value.removeprefix("integrity, ") for goal in cls.threat.goals)
         return [f"{cls.threat.touches}; {goals}"]
     if kind == "defense":
-        if not _at_training(cls):
-            return ["in front of the model"]
+        if _stage(cls) != "training":
+            return [_PLACES[_stage(cls)]]
         need = "needs clean samples" if cls.needs_clean else "no clean samples"
         return [f"{cls.phase} training, {need}"]
     return []
 
 
-def _at_training(cls: Any) -> bool:
+def _stage(cls: Any) -> str:
     from casemate.threats import Stage  # noqa: PLC0415 - as above
 
-    return getattr(cls, "stage", Stage.INFERENCE) is Stage.TRAINING
+    stage: Stage = getattr(cls, "stage", Stage.INFERENCE)
+    return stage.value
 
 
 def _first_line(cls: Any) -> str:

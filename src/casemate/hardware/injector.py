@@ -70,6 +70,10 @@ class Injector:
             lambda propagator, low: propagator.upset(upsets.on(low, low + len(propagator.cache)))
         )
 
+    def some(self) -> Propagator:
+        """Return what tries faults on the first images, as many as fit into memory at once."""
+        return self._kept if self._kept is not None else self._propagator(0)
+
     @property
     def labels(self) -> np.ndarray:
         """(n,) int64 predictions without faults."""

@@ -142,6 +142,13 @@ CHECKS: dict[str, Check] = {
             scope=_TRAINING,
         ),
         Check(
+            id="search-stuck",
+            title="A search that found no bit to flip",
+            meaning="Nothing was attacked, so full accuracy says nothing of the model.",
+            remedy="Allow more candidates, inputs, layers or pages.",
+            scope="trials that search for bits of a deployed model",
+        ),
+        Check(
             id="trigger-without-effect",
             title="A trigger that changes nothing",
             meaning="No input is another with the trigger once it is stored, so nobody attacked at "

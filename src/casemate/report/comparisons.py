@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "comparisons"]
 
 
+_DEFENSES = ("defense", "attacker", "training.defense", "hardware.defense", "hardware.attacker")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One attack with and without a defense, sample by sample.
@@ -43,7 +46,7 @@ def comparisons(facts: Sequence[Facts]) -> tuple[Comparison, ...]:
     groups: dict[str, list[Facts]] = defaultdict(list)
     for f in facts:
         if f.success is not None:
-            groups[share_key(f, "defense", "attacker", "training.defense")].append(f)
+            groups[share_key(f, *_DEFENSES)].append(f)
     found = [
         _compared(without, defended)
         for group in groups.values()

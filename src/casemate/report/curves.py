@@ -23,6 +23,21 @@ _MOST_STEPS = 120
 """Points of a curve over distances; more cannot be told apart at the size it is drawn."""
 
 
+_UNDER = {
+    "share": "under poisoning",
+    "intensity": "under poisoning",
+    "rate": "under bit errors",
+    "flips": "under flipped bits",
+}
+_COLUMNS = {
+    "share": "poisoned, %",
+    "intensity": "intensity",
+    "rate": "bit error rate",
+    "flips": "bits flipped",
+}
+_AXES = {**_COLUMNS, "share": "poisoned training samples, %"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """A figure at one x: share, 95 % interval and what is behind it.
@@ -51,7 +66,8 @@ class Series:
     Attributes:
         label: Its name, and its parameters where the name alone is not enough; untrusted text.
         kind: "budget": one trial a point, success within epsilon. "distance": one trial in all,
-            the share of samples fooled by a perturbation no longer than x.
+            the share of samples fooled by a perturbation no longer than x. "flips": the model after
+            each flip, over all seeds.
         control: Whether it is noise to compare with.
         points: By growing x.
         name: What stands beside the curve; untrusted text, as the next. Empty for the label.
@@ -59,7 +75,7 @@ class Series:
     """
 
     label: str
-    kind: Literal["budget", "distance"]
+    kind: Literal["budget", "distance", "flips"]
     control: bool
     points: tuple[Point, ...]
     name: str = ""
@@ -75,7 +91,8 @@ class Chart:
         series: One an attack.
         measure: What y is.
         over: What x is: how far an input is moved, the share of training samples that is poisoned,
-            in percent, or how strong the poison is.
+            in percent, how strong the poison is, the share of wrong bits of memory, or how many
+            bits were flipped.
         system: What sets the attacked system apart from those of other figures, or empty; text
             from the user.
     """
@@ -83,7 +100,7 @@ class Chart:
     norm: str
     series: tuple[Series, ...]
     measure: str = SUCCESS
-    over: Literal["perturbation", "share", "intensity"] = "perturbation"
+    over: Literal["perturbation", "share", "intensity", "rate", "flips"] = "perturbation"
     system: str = ""
 
     @property
@@ -91,22 +108,22 @@ class Chart:
         """What the figure shows, in a few words."""
         if self.over == "perturbation":
             return "Robustness against budget"
-        words = self.measure.removesuffix(", clean")
+        words = self.measure.removesuffix(", clean").removesuffix(" under attack")
         of = f": {self.system}" if self.system else ""
-        return f"{words[:1].upper()}{words[1:]} under poisoning{of}"
+        return f"{words[:1].upper()}{words[1:]} {_UNDER[self.over]}{of}"
 
     @property
     def column(self) -> str:
         """What x is, as the head of a column."""
         if self.over != "perturbation":
-            return "poisoned, %" if self.over == "share" else "intensity"
+            return _COLUMNS[self.over]
         return f"{NORMS.get(self.norm, '')} at most".strip()
 
     @property
     def axis(self) -> str:
         """What x is, in words."""
         if self.over != "perturbation":
-            return "poisoned training samples, %" if self.over == "share" else "intensity"
+            return _AXES[self.over]
         norm = NORMS.get(self.norm, self.norm)
         kinds = {s.kind for s in self.series}
         if kinds == {"distance"}:
@@ -124,7 +141,7 @@ def charts(facts: Sequence[Facts]) -> dict[int, Chart]:
     """
     groups: dict[tuple[str, str], list[Facts]] = defaultdict(list)
     for f in facts:
-        if f.success is not None and not f.at_training:
+        if f.success is not None and not f.at_training and not f.at_hardware:
             groups[share_key(f, "attack"), f.norm or ""].append(f)
     found: dict[int, Chart] = {}
     for (_, norm), members in groups.items():

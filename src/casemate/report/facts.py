@@ -37,6 +37,7 @@ COLLAPSED = "collapsed-victim"
 """Flag of a victim that answers the attacker's label without the trigger as well."""
 _EPSILON = ("epsilon", "eps")
 _POISON = ("amount", "intensity", "source", "target")
+_FLIPS = ("budget", "rate", "source", "target")
 # n has a column of its own, and a class has as many samples as it has
 _SHOWN = frozenset({"attack", "goal", "defense", "attacker", "model_digest", "samples"})
 _NOBODY = "no attack"
@@ -73,14 +74,17 @@ class Facts:
         threat: Threat model of the attack: of the last one in the model's life.
         attack: Name of the attack; of several, all of them in the order of the gates.
         parameters: Parameters of the last one, without name and epsilon; of one on training data
-            without name, amount, intensity and classes.
-        amount: How much is poisoned, in words; None for an attack at inference.
+            without name, amount, intensity and classes, of one on the deployed model without name,
+            budget, rate and classes.
+        amount: How much is poisoned, or how much of memory is struck, in words; None for an attack
+            at inference.
         epsilon: Its budget; None for an attack that searches the smallest perturbation.
         norm: "linf" or "l2": what epsilon, or the searched distance, is measured in; None where
             neither the settings nor the samples tell.
         source: Class that the samples come from, or None for all.
         goal: Class that the attacker wants, or None for any wrong one.
-        defense: The defenses, at training and in front of the model, in words, or None.
+        defense: The defenses, at training, at the deployed model and in front of it, in words, or
+            None.
         attacker: Where the attacker stands relative to the defense, in words; None without one.
         classes: Class names by label.
     """
@@ -112,9 +116,17 @@ class Facts:
     @property
     def at_training(self) -> bool:
         """Whether the trial ends with the trained model, and nobody attacks at inference."""
-        return self.trial.settings.get("attack") is None and bool(
-            self.trial.settings.get("training")
+        settings = self.trial.settings
+        return (
+            settings.get("attack") is None
+            and bool(settings.get("training"))
+            and not self.at_hardware
         )
+
+    @property
+    def at_hardware(self) -> bool:
+        """Whether the trial ends with the deployed model."""
+        return bool(self.trial.settings.get("hardware"))
 
     @property
     def training_defense(self) -> str | None:
@@ -132,7 +144,8 @@ class Facts:
         if self.targeted:
             return Goal.INTEGRITY_TARGETED.value
         model = self.threat.model
-        if self.at_training and model is not None and Goal.AVAILABILITY in model.goals:
+        early = self.at_training or self.at_hardware
+        if early and model is not None and Goal.AVAILABILITY in model.goals:
             return Goal.AVAILABILITY.value
         return Goal.INTEGRITY_UNTARGETED.value
 
@@ -247,6 +260,9 @@ def varying(facts: Sequence[Facts], *without: str) -> dict[int, str]:
                     *_SHOWN,
                     *without,
                     "training.defense",
+                    "hardware.defense",
+                    "hardware.attack",
+                    "hardware.attacker",
                     *(("training.attack",) if f.at_training else ()),
                 ),
             )
@@ -274,17 +290,23 @@ def parameters_in_words(parameters: Mapping[str, Any]) -> str:
 def _facts(trial: TrialRecord, model: Mapping[str, Any]) -> Facts:
     settings = trial.settings
     classes = tuple(str(c) for c in model.get("classes") or ())
-    gate = settings.get("training") or {}
-    chain = [_named(a) for a in (gate.get("attack"), settings.get("attack")) if a is not None]
+    gate, chip = settings.get("training") or {}, settings.get("hardware") or {}
+    links = (gate.get("attack"), chip.get("attack"), settings.get("attack"))
+    chain = [_named(a) for a in links if a is not None]
     attack = chain[-1] if chain else {"name": _NOBODY}
-    poisons = bool(gate) and settings.get("attack") is None
-    left_out = ("name", *(_POISON if poisons else _EPSILON))
+    if chip:
+        attack = _named(chip.get("attack"))
+    poisons = bool(gate) and settings.get("attack") is None and not chip
+    left_out = ("name", *(_FLIPS if chip else _POISON if poisons else _EPSILON))
     parameters = leaves({k: v for k, v in attack.items() if k not in left_out})
     goal = settings.get("goal") or {}
-    if poisons:
+    if poisons or chip:
         goal = {"from": attack.get("source"), "to": attack.get("target")}
-    defenses = [d for d in (gate.get("defense"), settings.get("defense")) if d]
+    standing = (gate.get("defense"), chip.get("defense"), settings.get("defense"))
+    defenses = [d for d in standing if d]
     defense, attacker = settings.get("defense"), settings.get("attacker")
+    if chip:
+        defense, attacker = chip.get("defense"), chip.get("attacker")
     threat = threat_facts(str(attack.get("name", "")), trial.threat)
     threat = replace(threat, control=threat.control or trial.control)
     epsilon = next((_real(attack[k]) for k in _EPSILON if k in attack), threat.epsilon)
@@ -294,15 +316,32 @@ def _facts(trial: TrialRecord, model: Mapping[str, Any]) -> Facts:
         threat=threat,
         attack=", then ".join(str(a.get("name", "unnamed")) for a in chain) or _NOBODY,
         parameters=parameters,
-        amount=_amount(attack) if poisons else None,
-        epsilon=epsilon,
-        norm=None if poisons else _norm(trial, attack.get("norm") or threat.norm, epsilon),
+        amount=_struck(attack) if chip else _amount(attack) if poisons else None,
+        epsilon=None if chip else epsilon,
+        norm=None if poisons or chip else _norm(trial, attack.get("norm") or threat.norm, epsilon),
         source=_class(goal.get("from"), classes) if isinstance(goal, dict) else None,
         goal=_class(goal.get("to"), classes) if isinstance(goal, dict) else _class(goal, classes),
         defense=_defense(defenses),
-        attacker=_POSITIONS.get(str(attacker), str(attacker)) if attacker and defense else None,
+        attacker=_position(attacker, at_hardware=bool(chip)) if attacker and defense else None,
         classes=classes,
     )
+
+
+def _position(attacker: Any, *, at_hardware: bool) -> str:
+    """Return where the attacker stands, in words: at the hardware only whether he knows."""
+    if at_hardware:
+        return f"attacker {attacker} of it"
+    return _POSITIONS.get(str(attacker), str(attacker))
+
+
+def _struck(attack: Mapping[str, Any]) -> str:
+    """Return how much of memory an attack on the deployed model strikes: "at most 100 flips"."""
+    if attack.get("rate") is not None:
+        return f"bit error rate {formats.value(attack['rate'])}"
+    if attack.get("estimator") is not None:
+        return "one bit"
+    budget = attack.get("budget")
+    return formats.NOTHING if budget is None else f"at most {formats.value(budget)} flips"
 
 
 def _amount(attack: Mapping[str, Any]) -> str:

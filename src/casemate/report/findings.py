@@ -110,7 +110,7 @@ def _is_no_backdoor(finding: Finding, facts: Facts) -> bool:
 
 def _setting(f: Facts, watched: bool) -> str:  # noqa: FBT001 - the key of a table of two
     """Return what is the same for all seeds, and for all monitors but where a rule is on them."""
-    without = SEED if f.at_training else _BESIDE
+    without = SEED if f.at_training or f.at_hardware else _BESIDE
     return share_key(f, *without, *(() if watched else ("monitor",)))
 
 

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _GRAY_LEVELS = 255
+_HIDDEN = 0.05  # percent: less would be written as 0.0
 _MINUTE, _HOUR = 60.0, 3600.0
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 NOTHING = "\N{EN DASH}"
@@ -34,7 +35,16 @@ def percent(value: float | None) -> str:
     """Return a share in [0, 1] as "94.0 %", or a dash where there is none."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{100 * value:.1f}{_NO_BREAK}%"
+    return f"{_hundredths(value)}{_NO_BREAK}%"
+
+
+def _hundredths(value: float) -> str:
+    """Return a share in percent; one that one decimal would hide with two digits: "0.00035"."""
+    percents = 100 * value
+    if 0 < abs(percents) < _HIDDEN:
+        digits = 1 - math.floor(math.log10(abs(percents)))
+        return f"{percents:.{digits}f}"
+    return f"{percents:.1f}"
 
 
 def points(value: float | None) -> str:
@@ -79,7 +89,7 @@ def interval(measurement: Measurement | None) -> str:
     if measurement.low is None or measurement.high is None:
         return ""
     if _is_share(measurement):
-        return f"[{100 * measurement.low:.1f}, {100 * measurement.high:.1f}]"
+        return f"[{_hundredths(measurement.low)}, {_hundredths(measurement.high)}]"
     return f"[{number(measurement.low)}, {number(measurement.high)}]"
 
 

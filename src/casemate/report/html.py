@@ -36,9 +36,12 @@ from casemate.report.scatter import MOST_MARKS, scatter
 from casemate.report.scenarios import scenarios
 from casemate.report.standing import defenses
 from casemate.report.strongest import strongest
+from casemate.report.struck import struck
+from casemate.report.struck_curves import struck_charts
 from casemate.report.text import cut, tail, visible, whole
 from casemate.report.threat_models import identifiers
 from casemate.report.transfer import transfers
+from casemate.report.vulnerability import maps
 from casemate.report.writing import write_text
 
 if TYPE_CHECKING:
@@ -94,7 +97,7 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
     raised = checks.flagged(facts)
     by_trial = charts(facts)
     findings = full_findings(grouped(record, facts), by_trial)
-    rows_of_training = poisonings(facts)
+    rows_of_training, rows_of_hardware = poisonings(facts), struck(facts)
     return {
         "record": record,
         "facts": facts,
@@ -118,6 +121,9 @@ def _context(record: CampaignRecord) -> dict[str, Any]:
         "fewest": fewest(rows_of_training),
         "transfers": transfers(rows_of_training),
         "defense_tables": defense_tables(rows_of_training),
+        "struck": rows_of_hardware,
+        "struck_charts": struck_charts(rows_of_hardware),
+        "vulnerable": maps(rows_of_hardware),
         "flagged": raised,
         "silent": checks.silent(raised),
         "models": provenance.models(record),

@@ -22,6 +22,7 @@ from casemate.report.matrix import matrix, untested
 from casemate.report.monitoring import BEYOND, USES, monitoring
 from casemate.report.poisonings import poisonings
 from casemate.report.strongest import strongest
+from casemate.report.struck import struck
 from casemate.report.threat_models import identifiers
 from casemate.report.training_json import of_training
 from casemate.report.writing import write_text
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from casemate.report.findings import Grouped
     from casemate.report.matrix import Row
     from casemate.report.poisonings import Poisoning
+    from casemate.report.struck import Struck
 
 __all__ = ["SCHEMA", "VERSION", "document", "write"]
 
@@ -94,6 +96,7 @@ def document(record: CampaignRecord) -> dict[str, Any]:
         "comparisons": [_comparison(c) for c in comparisons(facts)],
         "monitoring": _monitoring(of_poison),
         **of_training(of_poison),
+        "deployed_models": [_struck(row) for row in struck(facts)],
         "models": record.models,
         "specification": record.spec,
         "provenance": record.provenance,
@@ -154,6 +157,15 @@ def _monitoring(rows: Sequence[Poisoning]) -> list[dict[str, Any]]:
     ]
 
 
+def _struck(row: Struck) -> dict[str, Any]:
+    return {
+        "trials": [f.number for f in row.trials],
+        "seeds": row.seeds,
+        "figures": list(row.figures.values()),
+        "flips_until_goal": [None if math.isinf(n) else n for n in row.until],
+    }
+
+
 def _threats(facts: Sequence[Facts]) -> dict[str, Any]:
     known = taxonomy()
     used = dict.fromkeys(f.threat.id for f in facts if f.threat.id in known)
@@ -187,6 +199,7 @@ def _trial(facts: Facts) -> dict[str, Any]:
         "flags": evidence.flags if evidence else [],
         "spent": evidence.spent if evidence else {},
         "notes": evidence.notes if evidence else {},
+        "tables": evidence.tables if evidence else {},
         "verdict": trial.verdict,
         "reasons": trial.reasons,
         "error": trial.error,

@@ -21,7 +21,8 @@ class Limits:
         findings: Findings in full, the worst ones; the others are rows of the table of trials.
         rows: Rows of each table.
         figures: Trials whose details show every measurement.
-        systems: Systems whose attacks on training are drawn and have tables of their own.
+        systems: Systems whose attacks on training, or whose hardware's, are drawn and have tables
+            of their own.
         text: Characters of a traceback, the configuration or any other long text.
     """
 
@@ -40,7 +41,7 @@ class Limits:
             "findings": ("finding", " in full"),
             "rows": ("row", " a table"),
             "figures": ("trial", " with every measurement"),
-            "systems": ("system", " attacked in training"),
+            "systems": ("system", " attacked in training or hardware"),
             "text": ("character", " of a long text"),
         }
         return ", ".join(

@@ -120,7 +120,7 @@ def _curve(axes: Any, series: Series, i: int) -> None:
         "linestyle": _DASHES[i % len(_DASHES)],
         "clip_on": False,  # all points lie within the axes; a clipping path would need an id
     }
-    if series.kind == "distance":
+    if series.kind != "budget":
         axes.fill_between(x, low, high, step="post", **band)
         axes.plot(x, y, drawstyle="steps-post", **style)
         return

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "STANDING", "Standing", "column", "defenses", "names", "standing"]
 
-STANDING = ("training.defense", "defense", "attacker", "monitor")
+STANDING = ("training.defense", "hardware.defense", "defense", "attacker", "monitor")
 """Settings that say what stands there, as `share_key` takes them."""
-_DEFENSES = ("training.defense", "defense")
+_DEFENSES = ("training.defense", "hardware.defense", "defense")
 NOTHING = json.dumps([None] * len(STANDING))
 """Name of the column where nothing stands."""
 
@@ -91,7 +91,7 @@ def _apart(names: Sequence[str], parameters: Sequence[dict[str, Any]]) -> list[s
 
 def names(first: Facts) -> tuple[str, ...]:
     """Return the names of all that stands there, without parameters."""
-    parts = (_part(first, name) for name in ("training.defense", "defense", "monitor"))
+    parts = (_part(first, name) for name in (*_DEFENSES, "monitor"))
     return tuple(name for part in parts if (name := _name(part)))
 
 
@@ -103,7 +103,7 @@ def _words(defense: str | None, monitor: str | None) -> str:
 
 
 def _names(first: Facts) -> str:
-    parts = (_part(first, "training.defense"), _part(first, "defense"))
+    parts = (_part(first, name) for name in _DEFENSES)
     return " + ".join(name for part in parts if (name := _name(part)))
 
 
@@ -115,6 +115,5 @@ def _name(part: Any) -> str | None:
 
 def _part(first: Facts, name: str) -> Any:
     settings = first.trial.settings
-    if name == "training.defense":
-        return (settings.get("training") or {}).get("defense")
-    return settings.get(name)
+    gate, _, part = name.rpartition(".")
+    return (settings.get(gate) or {}).get(part) if gate else settings.get(part)

@@ -28,7 +28,7 @@ def test_searched_flips_beat_random_ones(deployed, digits, form, objective):
     assert searched.reached
     control = RandomFlips(budget=len(searched.flips))
     for seed in range(2):
-        chance = control.run(made, evaluation, stream(seed, "control"))
+        chance = control.run(made, pool, evaluation, stream(seed, "control"))
         assert chance.after.accuracy > searched.after.accuracy + 0.4
 
 

@@ -10,7 +10,6 @@ from casemate.errors import ParameterError, UsageError
 from casemate.hardware.attacks.outcome import flipped
 from casemate.hardware.attacks.random_flips import RandomFlips
 from casemate.hardware.attacks.samples import Samples
-from casemate.hardware.placement import Everywhere
 from casemate.random import stream
 
 
@@ -23,7 +22,7 @@ def pair(linear):
 def test_every_bit_flips_once_at_most(pair):
     made, samples = pair
     low, high = made.memory.span("0.weight")
-    outcome = RandomFlips(budget=high - low).run(made, samples, stream(0, "flips"))
+    outcome = RandomFlips(budget=high - low).run(made, samples, samples, stream(0, "flips"))
     assert outcome.numbers.tolist() == list(range(low, high))
     assert outcome.ended == "budget"
 
@@ -31,7 +30,7 @@ def test_every_bit_flips_once_at_most(pair):
 def test_bits_are_drawn_uniformly_over_all_tensors(deployed, digits):
     made, (_, evaluation) = deployed(name="int8"), digits
     few = evaluation.at(torch.arange(2))
-    outcome = RandomFlips(budget=400).run(made, few, stream(0, "flips"))
+    outcome = RandomFlips(budget=400).run(made, few, few, stream(0, "flips"))
     drawn = [f.fault.tensor for f in outcome.flips]
     sizes = {r.name: r.bits for r in made.memory.where(roles=["weight"])}
     total = sum(sizes.values())
@@ -43,7 +42,7 @@ def test_bits_are_drawn_uniformly_over_all_tensors(deployed, digits):
 
 def test_readings_are_those_of_the_model_with_these_flips(pair):
     made, samples = pair
-    outcome = RandomFlips(budget=12).run(made, samples, stream(1, "flips"))
+    outcome = RandomFlips(budget=12).run(made, samples, samples, stream(1, "flips"))
     for k, flip in enumerate(outcome.flips):
         after = flipped(made, np.array([f.number for f in outcome.flips[: k + 1]]))
         right = after.scores(samples.x).argmax(1) == samples.labels
@@ -52,7 +51,7 @@ def test_readings_are_those_of_the_model_with_these_flips(pair):
 
 def test_a_level_ends_it(pair):
     made, samples = pair
-    outcome = RandomFlips(budget=100, level=0.5).run(made, samples, stream(0, "flips"))
+    outcome = RandomFlips(budget=100, level=0.5).run(made, samples, samples, stream(0, "flips"))
     assert outcome.reached
     assert outcome.after.accuracy <= 0.5
     assert all(f.reading.accuracy > 0.5 for f in outcome.flips[:-1])
@@ -60,8 +59,8 @@ def test_a_level_ends_it(pair):
 
 def test_only_placed_bits_flip(deployed, digits):
     made, (_, evaluation) = deployed(name="int8"), digits
-    attack = RandomFlips(budget=20, placement=Everywhere(layers=("6",)))
-    outcome = attack.run(made, evaluation, stream(0, "flips"))
+    attack = RandomFlips(budget=20, layers=("6",))
+    outcome = attack.run(made, evaluation, evaluation, stream(0, "flips"))
     assert {f.fault.tensor for f in outcome.flips} == {"6.weight"}
     after = flipped(made, outcome.numbers)  # what stands before the layer is not computed again
     right = after.scores(evaluation.x).argmax(1) == evaluation.labels
@@ -72,6 +71,6 @@ def test_what_makes_no_sense_is_one_sentence(pair):
     with pytest.raises(ParameterError, match="budget must be a whole number"):
         RandomFlips(budget=0)
     with pytest.raises(UsageError, match="1000 different bits are asked for"):
-        RandomFlips(budget=1000).run(*pair, stream(0, "flips"))
+        RandomFlips(budget=1000).run(pair[0], pair[1], *pair[1:], stream(0, "flips"))
     with pytest.raises(UsageError, match='has no layer "fc"'):
-        RandomFlips(placement=Everywhere(layers=("fc",))).run(*pair, stream(0, "flips"))
+        RandomFlips(layers=("fc",)).run(pair[0], pair[1], *pair[1:], stream(0, "flips"))

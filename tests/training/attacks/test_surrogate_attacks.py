@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from poison_sets import lab_of, made
+from shelves import FolderShelf
 from torch import nn
 
 from casemate.data.digits import Digits
@@ -378,3 +379,28 @@ def test_too_much_cover_is_refused_before_anything_is_trained():
     assert lab.models == 0
     with pytest.raises(UsageError, match="has 3 samples, but input-aware needs at least 4"):
         SMALL.poison(BYTES.select(torch.arange(3), how="few"), RNG, lab)
+
+
+def test_networks_that_were_trained_once_are_found_on_the_shelf(tmp_path):
+    data = Digits().load("train").select(torch.arange(200), how="first")
+    shelf, found = FolderShelf(tmp_path), []
+    for attack in (
+        InputAware(mask_epochs=1, epochs=1, width=2, amount=TEN),
+        InputAware(mask_epochs=1, epochs=1, width=2, amount=Amount(count=20)),  # the same networks
+        InputAware(mask_epochs=1, epochs=2, width=2, amount=TEN),
+    ):
+        kept = len(shelf.kept)
+        for _ in range(2):
+            lab = Lab(architecture=MLP(hidden=(4,)), recipe=Recipe(epochs=1), shelf=shelf)
+            poisoned = attack.poison(data, RNG, lab)
+            found.append((poisoned.trigger.patterns, lab.models, lab.samples))
+        plain = attack.poison(
+            data, RNG, Lab(architecture=MLP(hidden=(4,)), recipe=Recipe(epochs=1))
+        )
+        for name, tensor in plain.trigger.patterns.items():
+            assert tensor.dtype == found[-1][0][name].dtype
+            assert torch.equal(tensor, found[-1][0][name])
+            assert torch.equal(tensor, found[-2][0][name])
+        assert found[-1][1:] == found[-2][1:]
+        found.append(len(shelf.kept) - kept)
+    assert found[2::3] == [2, 0, 1]  # surrogate and networks, nothing, other networks

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.attacks.objectives import Objective
     from casemate.hardware.attacks.outcome import Outcome
+    from casemate.hardware.attacks.readings import Reading
     from casemate.hardware.implementation import Implementation
     from casemate.random import Stream
 
@@ -66,6 +67,8 @@ class BFA:
         budget="number of bits flipped in memory",
     )
     revision: ClassVar[int] = 1
+    has_goal: ClassVar[bool] = True
+    aim: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, ("cross-entropy", "sigmoid margin"))
@@ -75,6 +78,23 @@ class BFA:
         check_whole("batch", self.batch)
         check_whole("candidates", self.candidates)
         check_choice("labels", self.labels, ("model", "true"))
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if a layer does not exist or has no weights."""
+        deployed.memory.where(roles=["weight"], layers=self.layers)
+
+    def wants(self, reading: Reading) -> bool:
+        """Return whether a model that fares so is as good as guessing."""
+        return reading.accuracy <= self.level
+
+    def forwards(self, layers: int, images: int) -> int:
+        """Return about how many inputs run through the model at most.
+
+        Args:
+            layers: Tensors of weights that the model has.
+            images: Of the evaluation data.
+        """
+        return self.budget * (images + (layers * self.candidates + 2) * self.batch)
 
     def run(
         self,
@@ -116,6 +136,6 @@ class BFA:
             batch,
             regions,
             evaluation=evaluation,
-            goal=lambda reading: reading.accuracy <= self.level,
+            goal=self.wants,
             constraint=constraint,
         )

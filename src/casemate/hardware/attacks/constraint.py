@@ -37,6 +37,13 @@ class Constraint(Protocol):
     def add(self, number: int) -> None:
         """Take a bit among those that flip."""
 
+    def drawn(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Take bits at random among those that flip, as many as n, or as can.
+
+        Returns:
+            The numbers of all that flip then, (at most n,) int64, in their order.
+        """
+
 
 def allowed_bits(memory: Memory, region: Region, constraint: Constraint) -> Tensor:
     """Return (n, bits) bool, which bits of a region's words can flip at all."""

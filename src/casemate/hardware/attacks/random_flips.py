@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from casemate.errors import ParameterError
 from casemate.hardware.attacks.changing_words import ChangingWords
 from casemate.hardware.attacks.outcome import Ended, Flip, Outcome, Spent
 from casemate.hardware.attacks.readings import Judge
@@ -15,10 +16,10 @@ from casemate.hardware.placement import Everywhere
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
 if TYPE_CHECKING:
+    from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.attacks.readings import Reading
     from casemate.hardware.attacks.samples import Samples
     from casemate.hardware.implementation import Implementation
-    from casemate.hardware.placement import Placement
     from casemate.random import Stream
 
 __all__ = ["RandomFlips"]
@@ -29,18 +30,19 @@ class RandomFlips:
     """Flips of bits drawn at random, uniformly over bits: the control of searched flips.
 
     Ours: no bit flips twice. BFA's authors draw a layer first, then a weight in it and a bit of
-    that, so that small layers are struck more often; `Everywhere` is uniform over bits.
+    that, so that small layers are struck more often; here each bit of the weights is as likely as
+    any other.
 
     Attributes:
         budget: How many flips.
         level: Accuracy on the evaluation data, in [0, 1], at or below which the goal is reached and
             no more bits flip; None flips them all.
-        placement: Which bits can flip; those of all weights if omitted.
+        layers: Names of the layers whose weights may flip; all if omitted.
     """
 
     budget: int = 100
     level: float | None = None
-    placement: Placement = field(default_factory=Everywhere)
+    layers: tuple[str, ...] | None = None
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         threat="hardware-faults",
@@ -51,31 +53,77 @@ class RandomFlips:
         budget="number of bits flipped in memory",
     )
     revision: ClassVar[int] = 1
+    control: ClassVar[bool] = True
+    aim: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         check_whole("budget", self.budget)
         if self.level is not None:
             check_number("level", self.level, low=0.0, high=1.0)
 
-    def run(self, deployed: Implementation, evaluation: Samples, rng: Stream) -> Outcome:
+    @property
+    def has_goal(self) -> bool:
+        """Whether there is a level that ends it."""
+        return self.level is not None
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if a layer does not exist, or there are fewer bits than flips."""
+        bits = self._among.population(deployed.memory)
+        if bits < self.budget:
+            raise ParameterError(
+                "budget",
+                f"is {self.budget}, but the weights have {bits} bits; ask for fewer",
+            )
+
+    def wants(self, reading: Reading) -> bool:
+        """Return whether a model that fares so is low enough."""
+        return self.level is not None and reading.accuracy <= self.level
+
+    def forwards(self, layers: int, images: int) -> int:
+        """Return how many inputs run through the model at most.
+
+        Args:
+            layers: Tensors of weights that the model has.
+            images: Of the evaluation data.
+        """
+        del layers
+        return (self.budget + 1) * images
+
+    def run(
+        self,
+        deployed: Implementation,
+        pool: Samples,
+        evaluation: Samples,
+        rng: Stream,
+        *,
+        constraint: Constraint | None = None,
+    ) -> Outcome:
         """Return random flips and what they do.
 
         Args:
             deployed: Left as it is.
+            pool: Not looked at.
             evaluation: What the model is read on.
             rng: Chooses the bits.
+            constraint: Which bits can flip; fewer flips than the budget if no more fit together.
 
         Raises:
             UsageError: If a layer does not exist, or there are fewer bits than flips.
         """
+        del pool
         memory, graph = deployed.memory, deployed.graph
-        numbers = self.placement.draw(memory, rng.numpy(), self.budget, replace=False)
+        if constraint is None:
+            numbers = self._among.draw(memory, rng.numpy(), self.budget, replace=False)
+        else:
+            numbers = constraint.drawn(rng.numpy(), self.budget)
         regions = [memory.regions[i] for i in np.unique(memory.locate(numbers)[0]).tolist()]
         held = ChangingWords(memory, regions)
-        first = min(graph.readers[r.name][0] for r in regions)
+        first = min((graph.readers[r.name][0] for r in regions), default=0)
         judge = Judge(graph, held.values, evaluation, first=first)
         flips: list[Flip] = []
-        ended: Ended = "goal" if self._is_low(judge.before) else "budget"
+        ended: Ended = "budget" if len(numbers) == self.budget else "stuck"
+        if self.wants(judge.before):
+            ended = "goal"
         for number in numbers.tolist():
             if ended == "goal":
                 break
@@ -90,7 +138,7 @@ class RandomFlips:
                     reading=reading,
                 )
             )
-            if self._is_low(reading):
+            if self.wants(reading):
                 ended = "goal"
         return Outcome(
             before=judge.before,
@@ -99,5 +147,6 @@ class RandomFlips:
             spent=Spent(forward=0, backward=0),
         )
 
-    def _is_low(self, reading: Reading) -> bool:
-        return self.level is not None and reading.accuracy <= self.level
+    @property
+    def _among(self) -> Everywhere:
+        return Everywhere(layers=self.layers)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.attacks.objectives import Objective
     from casemate.hardware.attacks.outcome import Outcome
+    from casemate.hardware.attacks.readings import Reading
     from casemate.hardware.attacks.samples import Samples
     from casemate.hardware.implementation import Implementation
     from casemate.random import Stream
@@ -86,6 +87,7 @@ class TBFA:
         budget="number of bits flipped in memory",
     )
     revision: ClassVar[int] = 1
+    has_goal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_choice("variant", self.variant, (_ALL, _ONE, _STEALTHY))
@@ -102,6 +104,33 @@ class TBFA:
             raise ParameterError("source", f'{given}, but the variant "{self.variant}" {needs}')
         if self.source == self.target:
             raise ParameterError("source", f"is {self.source}, and so is target; give two classes")
+
+    @property
+    def aim(self) -> Aim:
+        """Which inputs are to get which label."""
+        return Aim(target=self.target, source=self.source)
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if a layer or a class does not exist."""
+        classes = deployed.graph.nodes[-1].shape[0]
+        check_class("target", self.target, classes)
+        if self.source is not None:
+            check_class("source", self.source, classes)
+        deployed.memory.where(roles=["weight"], layers=self.layers)
+
+    def wants(self, reading: Reading) -> bool:
+        """Return whether enough inputs get the target."""
+        return (reading.success or 0.0) >= self.success
+
+    def forwards(self, layers: int, images: int) -> int:
+        """Return about how many inputs run through the model at most.
+
+        Args:
+            layers: Tensors of weights that the model has.
+            images: Of the evaluation data.
+        """
+        batch = (self.batch or 500) + (self.others if self.variant == _STEALTHY else 0)
+        return self.budget * (images + (layers * self.candidates + 2) * batch)
 
     def run(
         self,
@@ -124,13 +153,9 @@ class TBFA:
         Raises:
             UsageError: If a layer or a class does not exist, or the data hold no inputs of it.
         """
-        classes = deployed.graph.nodes[-1].shape[0]
-        check_class("target", self.target, classes)
-        if self.source is not None:
-            check_class("source", self.source, classes)
+        self.check(deployed)
         regions = deployed.memory.where(roles=["weight"], layers=self.layers)
-        aim = Aim(target=self.target, source=self.source)
-        if not bool(aim.at(evaluation.labels).any()):
+        if not bool(self.aim.at(evaluation.labels).any()):
             raise UsageError("the evaluation data have no inputs that the attack aims at; add some")
         search = ProgressiveSearch(
             objective=self._objective(),
@@ -143,8 +168,8 @@ class TBFA:
             self._batch(pool, rng),
             regions,
             evaluation=evaluation,
-            goal=lambda reading: (reading.success or 0.0) >= self.success,
-            aim=aim,
+            goal=self.wants,
+            aim=self.aim,
             constraint=constraint,
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+
 from casemate.errors import ParameterError, UsageError
 from casemate.hardware.attacks.changing_words import ChangingWords
 from casemate.hardware.attacks.last_layer import LastLayer
@@ -20,6 +22,8 @@ from casemate.hardware.parameters import (
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
 if TYPE_CHECKING:
+    from casemate.hardware.attacks.constraint import Constraint
+    from casemate.hardware.attacks.readings import Reading
     from casemate.hardware.attacks.samples import Samples
     from casemate.hardware.implementation import Implementation
     from casemate.random import Stream
@@ -82,6 +86,7 @@ class TBT:
         budget="number of bits flipped in memory and size of the trigger",
     )
     revision: ClassVar[int] = 1
+    has_goal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_whole("neurons", self.neurons)
@@ -93,8 +98,38 @@ class TBT:
         check_whole("trigger_steps", self.trigger_steps)
         check_number("success", self.success, low=1e-6, high=1.0)
 
+    @property
+    def aim(self) -> Aim:
+        """Which inputs are to get which label."""
+        return Aim(target=self.target)
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` as `run`."""
+        self._check(LastLayer.of(deployed))
+
+    def wants(self, reading: Reading) -> bool:
+        """Return whether the trigger leads enough inputs to the target."""
+        return (reading.success or 0.0) >= self.success
+
+    def forwards(self, layers: int, images: int) -> int:
+        """Return about how many inputs run through the model at most.
+
+        Args:
+            layers: Tensors of weights that the model has.
+            images: Of the evaluation data.
+        """
+        del layers
+        flips = 4 * self.neurons  # half of the bits of eight
+        return 2 * flips * images + self.batch * (4 * self.trigger_steps + 400)
+
     def run(
-        self, deployed: Implementation, pool: Samples, evaluation: Samples, rng: Stream
+        self,
+        deployed: Implementation,
+        pool: Samples,
+        evaluation: Samples,
+        rng: Stream,
+        *,
+        constraint: Constraint | None = None,
     ) -> Outcome:
         """Return the flips and the trigger.
 
@@ -103,6 +138,7 @@ class TBT:
             pool: What the attacker draws inputs from; none of it should be evaluation data.
             evaluation: What the model is read on.
             rng: Chooses the inputs.
+            constraint: Which bits can flip; those of the others that the attack wants do not.
 
         Raises:
             UsageError: If the network does not end with a linear layer, has too few neurons or no
@@ -116,13 +152,17 @@ class TBT:
             deployed.graph,
             deployed.memory.values,
             evaluation,
-            Aim(target=self.target),
+            self.aim,
             first=layer.node,
             moved=made.trigger(evaluation.x),
         )
         held = ChangingWords(deployed.memory, [layer.region])
         flips = []
         for number in made.numbers():
+            if constraint is not None:
+                if not constraint.possible(np.array([number]))[0]:
+                    continue
+                constraint.add(number)
             held.flip(number)
             loss, accuracy = made.read(held.values[layer.region.name])
             flips.append(
@@ -134,11 +174,11 @@ class TBT:
                     reading=judge.read(held.values),
                 )
             )
-        success = (flips[-1].reading if flips else judge.before).success
+        after = flips[-1].reading if flips else judge.before
         return Outcome(
             before=judge.before,
             flips=tuple(flips),
-            ended="goal" if (success or 0.0) >= self.success else "stuck",
+            ended="goal" if self.wants(after) else "stuck",
             spent=made.spent,
             trigger=made.trigger,
         )

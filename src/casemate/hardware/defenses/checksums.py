@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 
 from casemate.errors import ParameterError, UsageError
 from casemate.hardware.cases import Cases
+from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.defenses.guarding import Guarded, OwnFlips
 from casemate.random import stream
+from casemate.threats import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
 
 __all__ = ["RADAR"]
@@ -27,16 +32,19 @@ class RADAR:
     """Signatures of interleaved groups of integer weights; a group that differs becomes zero.
 
     Li et al., "RADAR: run-time adversarial weight attack detection and accuracy recovery", DATE
-    2021, section IV. Each tensor's weights are dealt to groups in turn, so that neighbors are in
-    different ones. A group's checksum M is the sum of its weights, each with the sign that a secret
-    key of 16 bits gives to its place; its signature are the bits floor(M / 256) and floor(M / 128),
-    and floor(M / 64) if there are three. Signatures lie in memory that nobody can change. When a
-    layer is read and a signature differs, all weights of that group are taken as zero (with affine
-    weights: as the zero point).
+    2021 (arXiv 2101.08254), section IV. Each tensor's weights are dealt to groups in turn, so that
+    neighbors are in different ones. A group's checksum M is the sum of its weights, each with the
+    sign that a secret key of 16 bits gives to its place; its signature are the bits floor(M / 256)
+    and floor(M / 128), and floor(M / 64) if there are three. Signatures lie in memory that nobody
+    can change. When a layer is read and a signature differs, all weights of that group are taken as
+    zero (with affine weights: as the zero point).
 
     A flip of the highest bit moves M by 128 and is always noticed; one of the bit below is in half
     of all cases, and two of the highest in one group cancel where their signs differ: that is what
-    an attacker who knows the defense goes for. With three bits the bit below is noticed too.
+    an attacker who knows the defense goes for. With three bits the bit below is noticed too. The
+    key is too short: places of a group that are a multiple of 16 apart have one sign whatever it
+    is, so that the same bit set in one of these weights and cleared in the other leaves every
+    checksum as it was (`evading`, ours), without knowing the key.
 
     Attributes:
         group: Weights in a group, at least 2; the paper takes 8 for ResNet-20 and 512 for
@@ -49,11 +57,50 @@ class RADAR:
     bits: int = 2
     key: int = 0
 
+    stage: ClassVar[Stage] = Stage.HARDWARE
+    revision: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
         if self.group < 2:  # noqa: PLR2004 - one weight is no group
             raise ParameterError("radar.group", f"is {self.group}, but a group has at least 2")
         if not 2 <= self.bits <= _MOST_BITS:  # noqa: PLR2004 - as the paper has them
             raise ParameterError("radar.bits", f"is {self.bits}, but must be 2 or 3")
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if no weights are integers of eight bits."""
+        _protected(deployed.memory)
+
+    def cost(self, deployed: Implementation) -> Cost:
+        """Return signatures and key, and an addition for each protected weight."""
+        weights = sum(r.count for r in _protected(deployed.memory))
+        return Cost(bits=self.secure(deployed.memory), operations=weights)
+
+    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+        """Return each bit with one of its group that cancels it in the checksum.
+
+        That is the same bit of a weight whose place is a multiple of 16 further, with the other
+        value; where there is none, as in groups of at most 16, of any weight of the group with the
+        same or the other value, which cancels for half of all keys. A bit of words that no
+        signature covers is alone.
+        """
+        held = {memory.names[r.name]: r for r in _protected(memory)}
+        taken = {int(n) for n in numbers}
+        now: dict[int, int] = {}  # bits that flipped, and their value since
+        found = []
+        where, words, bits = memory.locate(np.array(numbers, dtype=np.int64))
+        for number, region, word, bit in zip(
+            numbers, where.tolist(), words.tolist(), bits.tolist(), strict=True
+        ):
+            flips = [number]
+            if region in held:
+                partner = self._partner(memory, held[region], word, bit, taken, now)
+                if partner is not None:
+                    flips.append(partner)
+                    taken.add(partner)
+            for n in flips:
+                now[n] = 1 - now.get(n, int(memory.read(np.array([n]))[0]))
+            found.append(flips)
+        return found
 
     def storage(self, memory: Memory) -> int:
         """Return 0: signatures and key lie where nothing strikes them.
@@ -108,6 +155,34 @@ class RADAR:
     def groups(self, region: Region) -> np.ndarray:
         """Return the group of each weight of a tensor, (n,)."""
         return np.arange(region.count) % self._groups(region)
+
+    def _partner(
+        self,
+        memory: Memory,
+        region: Region,
+        word: int,
+        bit: int,
+        taken: Collection[int],
+        now: Mapping[int, int],
+    ) -> int | None:
+        """Return a bit whose flip cancels that of a weight's bit, or None if there is none."""
+        step = self._groups(region)
+        group = np.arange(word % step, region.count, step)
+        start = memory.span(region.name)[0]
+        bits = start + group * region.word.bits + bit
+        mine = start + word * region.word.bits + bit
+        value = memory.read(bits)
+        for i, n in enumerate(bits.tolist()):
+            value[i] = now.get(n, value[i])
+        free = ~np.isin(bits, list(taken))
+        own = now.get(mine, int(memory.read(np.array([mine]))[0]))
+        apart = np.abs(group // step - word // step)
+        same_sign = (apart > 0) & (apart % _WIDTH == 0)
+        for fits in (free & same_sign & (value != own), free & (apart > 0)):
+            if fits.any():
+                nearest = np.flatnonzero(fits)[apart[fits].argmin()]
+                return int(bits[nearest])
+        return None
 
     def _groups(self, region: Region) -> int:
         return -(-region.count // self.group)

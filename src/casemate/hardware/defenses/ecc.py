@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from casemate.hardware.cases import merged
+from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.defenses.guarding import Guarded, OwnFlips
+from casemate.threats import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from casemate.hardware.cases import Cases
+    from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory
 
 __all__ = ["SECDED", "columns"]
@@ -27,18 +32,48 @@ class SECDED:
     """The (72, 64) code of Hsiao, as server memory has it: eight check bits for each 64 of data.
 
     Hsiao, "A class of optimal minimum odd-weight-column SEC-DED codes", IBM Journal of Research and
-    Development 14(4), 1970. A data bit's column has three or five ones of eight, all columns
-    differ, a check bit's column has one. Of the wrong bits of a word the decoder sees the exclusive
-    or of their columns, the syndrome: none, it takes the word as right; one column, it turns that
-    bit back; any other of an odd number of ones, or one of an even number, it gives up and passes
-    the word on with an alarm. So one wrong bit is corrected and two are noticed, but three may look
-    like one: a fourth is turned, unnoticed but for the report of a correction (Cojocaru et al.,
-    "Exploiting correcting codes", IEEE S&P 2019, with Rowhammer). Words are the 64-bit words of the
-    memory's layout, padding included. Which columns the code has is ours, in the order of their
-    binary numbers; modules differ.
+    Development 14(4), 1970, doi 10.1147/rd.144.0395. A data bit's column has three or five ones of
+    eight, all columns differ, a check bit's column has one. Of the wrong bits of a word the decoder
+    sees the exclusive or of their columns, the syndrome: none, it takes the word as right; one
+    column, it turns that bit back; any other of an odd number of ones, or one of an even number, it
+    gives up and passes the word on with an alarm. So one wrong bit is corrected and two are
+    noticed, but three may look like one: a fourth is turned, unnoticed but for the report of a
+    correction (Cojocaru et al., "Exploiting correcting codes", IEEE S&P 2019, with Rowhammer).
+    Words are the 64-bit words of the memory's layout, padding included. Which columns the code has
+    is ours, in the order of their binary numbers; modules differ.
 
-    A correction counts as detected: the memory controller logs it.
+    A correction counts as detected: the memory controller logs it. An attacker who knows the code
+    and can flip its check bits too (`evading`) flips, beside the bit that he wants, as many check
+    bits of its column as leave one: the decoder turns that check bit, logs one more corrected
+    error, and hands out the wrong bit.
     """
+
+    stage: ClassVar[Stage] = Stage.HARDWARE
+    revision: ClassVar[int] = 1
+
+    def check(self, deployed: Implementation) -> None:
+        """Any memory has 64-bit words."""
+
+    def cost(self, deployed: Implementation) -> Cost:
+        """Return the check bits; the memory's controller computes."""
+        return Cost(bits=self.storage(deployed.memory), operations=0)
+
+    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+        """Return each bit with check bits of its word, so that the decoder turns a check bit.
+
+        Flips of one word add up: what those of before leave of the syndrome is counted.
+        """
+        wanted = np.array(numbers, dtype=np.int64)
+        byte, bit = memory.addresses(wanted)
+        word, column = byte // _BYTE, columns()[byte % _BYTE * _BYTE + bit]
+        found = []
+        seen: dict[int, int] = {}  # the syndrome that each word's flips leave
+        for number, w, c in zip(numbers, word.tolist(), column.tolist(), strict=True):
+            before = seen.get(w, 0)
+            ones = [b for b in range(_CHECK) if (before ^ c) >> b & 1]
+            seen[w] = 1 << ones[0] if ones else 0
+            found.append([number, *(memory.bits + _CHECK * w + b for b in ones[1:])])
+        return found
 
     def storage(self, memory: Memory) -> int:
         """Return the check bits, eight a word."""

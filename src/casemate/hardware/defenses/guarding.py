@@ -1,19 +1,38 @@
-"""What guards of memory share: they see the words that changed, and say what is read instead."""
+"""What defenses of a deployed model are: guards of memory, restrictions, checks of products.
+
+Guards of memory see the words that changed, and say what is read instead.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from casemate.hardware.cases import flips
 
 if TYPE_CHECKING:
-    from casemate.hardware.cases import Cases
-    from casemate.hardware.memory import Memory
+    from collections.abc import Sequence
 
-__all__ = ["Guarded", "MemoryGuard", "OwnFlips", "split"]
+    from torch import Tensor
+
+    from casemate.hardware.cases import Cases
+    from casemate.hardware.defenses.cost import Cost
+    from casemate.hardware.implementation import Implementation
+    from casemate.hardware.memory import Memory
+    from casemate.threats import Stage
+
+__all__ = [
+    "Alarms",
+    "Defense",
+    "Guarded",
+    "MemoryGuard",
+    "OwnFlips",
+    "ProductCheck",
+    "Restriction",
+    "split",
+]
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,19 @@ def split(
 
 
 @dataclass(frozen=True)
+class Alarms:
+    """Where checksums differ.
+
+    Attributes:
+        detected: (cases, images) bool.
+        false: (images,) bool, alarms without any fault.
+    """
+
+    detected: np.ndarray
+    false: np.ndarray
+
+
+@dataclass(frozen=True)
 class Guarded:
     """What is read of faulty memory behind a guard.
 
@@ -69,8 +101,30 @@ class Guarded:
         return cls(cases, detected, left == 0)
 
 
+@runtime_checkable
 class MemoryGuard(Protocol):
     """A frozen dataclass that adds bits to a memory and checks words by them when they are read."""
+
+    stage: ClassVar[Stage]
+    revision: ClassVar[int]
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if it cannot guard such a memory."""
+
+    def cost(self, deployed: Implementation) -> Cost:
+        """Return what it takes."""
+
+    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+        """Return for each of some flips the bits that an attacker who knows the guard flips for it.
+
+        Args:
+            memory: Without faults.
+            numbers: Of the bits that are to stay flipped, in the order in which they flip.
+
+        Returns:
+            Their numbers, the wanted one among them; those of the guard are counted on from the
+            memory's.
+        """
 
     def storage(self, memory: Memory) -> int:
         """Return how many bits the guard adds that can be struck."""
@@ -83,3 +137,45 @@ class MemoryGuard(Protocol):
             cases: What changed in it.
             own: What changed in the guard's own bits.
         """
+
+
+@runtime_checkable
+class Restriction(Protocol):
+    """A frozen dataclass that puts operations into a deployed network."""
+
+    stage: ClassVar[Stage]
+    revision: ClassVar[int]
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if it cannot stand there."""
+
+    def protected(self, implementation: Implementation, clean: Tensor) -> Implementation:
+        """Return the network with them; `clean` are (n, *shape) inputs that nobody touched."""
+
+    def cost(self, deployed: Implementation) -> Cost:
+        """Return what it takes in the network that `protected` returned."""
+
+
+@runtime_checkable
+class ProductCheck(Protocol):
+    """A frozen dataclass that notices wrong sums and leaves them as they are."""
+
+    stage: ClassVar[Stage]
+    revision: ClassVar[int]
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if there is nothing to check."""
+
+    def cost(self, deployed: Implementation) -> Cost:
+        """Return what it takes."""
+
+    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+        """Return for each of some flips the bits that an attacker flips for it, as of a guard."""
+
+    def alarms(
+        self, implementation: Implementation, cases: Cases, x: Tensor, clean: Tensor
+    ) -> Alarms:
+        """Return which inferences on `x` raise an alarm; `clean` are inputs to set limits by."""
+
+
+Defense: TypeAlias = MemoryGuard | Restriction | ProductCheck

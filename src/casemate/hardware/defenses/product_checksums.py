@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 
 from casemate.errors import ParameterError, UsageError
 from casemate.hardware.cases import changed_words
+from casemate.hardware.defenses.cost import Cost
+from casemate.hardware.defenses.guarding import Alarms
 from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.linear import Linear
+from casemate.threats import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from torch import Tensor
 
     from casemate.hardware.cases import Cases
     from casemate.hardware.implementation import Implementation
+    from casemate.hardware.memory import Memory
 
-__all__ = ["Alarms", "ProductChecksums"]
+__all__ = ["ProductChecksums"]
 
 _WIDTH = 32  # bits of a checksum's weight
-
-
-@dataclass(frozen=True)
-class Alarms:
-    """Where checksums differ.
-
-    Attributes:
-        detected: (cases, images) bool.
-        false: (images,) bool, alarms without any fault.
-    """
-
-    detected: np.ndarray
-    false: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +53,43 @@ class ProductChecksums:
 
     slack: float = 10.0
 
+    stage: ClassVar[Stage] = Stage.HARDWARE
+    revision: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
         if not self.slack >= 1:
             raise ParameterError(
                 "product-checksums.slack", f"is {self.slack}, but must be at least 1"
             )
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if there is no layer to check."""
+        _layers(deployed)
+
+    def cost(self, deployed: Implementation) -> Cost:
+        """Return the sums of weights, and the multiplications with them."""
+        return Cost(bits=self.storage(deployed), operations=self.multiplications(deployed))
+
+    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+        """Return each bit with the same one of another channel's weight of the same input.
+
+        That one has the other value, so that the sum stays: set in one, cleared in the other. Where
+        all channels have the same value, and where words are no integers, whose bits weigh
+        differently in each, a bit is alone.
+        """
+        taken = {int(n) for n in numbers}
+        now: dict[int, int] = {}
+        found = []
+        for number in numbers:
+            flips = [number]
+            partner = _opposite(memory, number, taken, now)
+            if partner is not None:
+                flips.append(partner)
+                taken.add(partner)
+            for n in flips:
+                now[n] = 1 - now.get(n, int(memory.read(np.array([n]))[0]))
+            found.append(flips)
+        return found
 
     def storage(self, implementation: Implementation) -> int:
         """Return the bits of the sums of weights and of biases, kept in 32 bits each."""
@@ -112,6 +135,23 @@ class ProductChecksums:
         for i, difference in _differences(implementation, loaded, x).items():
             false |= ~(difference <= limits[i]).numpy()
         return Alarms(detected, false)
+
+
+def _opposite(
+    memory: Memory, number: int, taken: Collection[int], now: Mapping[int, int]
+) -> int | None:
+    """Return the same bit of another channel's weight of the same input with the other value."""
+    (at,), (word,), (bit,) = (a.tolist() for a in memory.locate(np.array([number])))
+    region = memory.regions[at]
+    if region.role != "weight" or region.word.name not in ("int8", "int4"):
+        return None
+    inputs = region.count // region.shape[0]
+    words = np.arange(word % inputs, region.count, inputs)
+    bits = memory.span(region.name)[0] + words * region.word.bits + bit
+    value = [now.get(n, v) for n, v in zip(bits.tolist(), memory.read(bits), strict=True)]
+    own = now.get(number, int(memory.read(np.array([number]))[0]))
+    fits = (n for n, v in zip(bits.tolist(), value, strict=True) if v != own and n not in taken)
+    return next(fits, None)
 
 
 def _layers(implementation: Implementation) -> dict[int, Conv2d | Linear]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from casemate.errors import ParameterError, UsageError
+from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.graph import Node
 from casemate.hardware.ops.elementwise import Elementwise
 from casemate.hardware.ops.joining import Concat
@@ -14,6 +15,7 @@ from casemate.hardware.ops.pooling import MapMean, Pool2d
 from casemate.hardware.ops.restriction import Restrict
 from casemate.hardware.ops.shaping import Reshape
 from casemate.hardware.ranges import ranges
+from casemate.threats import Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,12 +33,12 @@ class Ranger:
     """Cuts what activation functions give to the range that clean inputs gave.
 
     Chen, Li and Pattabiraman, "A low-cost fault corrector for deep neural networks through range
-    restriction", DSN 2021, algorithm 1: the range of each activation function is profiled on clean
-    data, and a restriction is put behind it, behind pooling and reshaping that follow it with the
-    same range, and behind a concatenation with the widest range of its parts; never on the scores.
-    Ours: the range is the lowest and highest value itself, where the authors' code rounds it up to
-    a whole number. A network whose activations are integers of eight bits is cut to the same ranges
-    by its number format, and is refused.
+    restriction", DSN 2021 (arXiv 2003.13874), algorithm 1: the range of each activation function is
+    profiled on clean data, and a restriction is put behind it, behind pooling and reshaping that
+    follow it with the same range, and behind a concatenation with the widest range of its parts;
+    never on the scores. Ours: the range is the lowest and highest value itself, where the authors'
+    code rounds it up to a whole number. A network whose activations are integers of eight bits is
+    cut to the same ranges by its number format, and is refused.
 
     It is blind to faults that stay within the range, and to the last layer: that is where an
     attacker who knows it strikes.
@@ -48,11 +50,27 @@ class Ranger:
 
     outside: Literal["end", "zero"] = "end"
 
+    stage: ClassVar[Stage] = Stage.HARDWARE
+    revision: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
         if self.outside not in ("end", "zero"):
             raise ParameterError(
                 "ranger.outside", f'is "{self.outside}", but must be one of end, zero'
             )
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if activations are integers, or no activation function is known."""
+        self._check_form(deployed)
+        if not any(
+            isinstance(n.op, Elementwise) and n.op.function != "identity"
+            for n in deployed.graph.nodes[:-1]
+        ):
+            raise _nothing()
+
+    def cost(self, deployed: Implementation) -> Cost:
+        """Return the ends of all ranges, and the comparisons with them."""
+        return Cost(bits=self.storage(deployed), operations=self.comparisons(deployed))
 
     def protected(self, implementation: Implementation, clean: Tensor) -> Implementation:
         """Return the implementation with restrictions.
@@ -65,19 +83,13 @@ class Ranger:
             UsageError: If activations are integers, there are no clean inputs, or the network has
                 no activation function that is known.
         """
-        if implementation.form.computes_integers:
-            raise UsageError(
-                "ranger restricts activations in floating point, but the deployed model's are "
-                "integers, which their format restricts to the same ranges; choose another defense"
-            )
+        self._check_form(implementation)
         if not len(clean):
             raise UsageError("ranger needs clean inputs to find ranges on, and there are none")
         graph = implementation.graph
         places = self._places(graph, ranges(graph, implementation.memory.values, clean))
         if not places:
-            raise UsageError(
-                "ranger found no activation function to restrict; choose another defense"
-            )
+            raise _nothing()
         return replace(implementation, graph=_inserted(graph, places))
 
     def storage(self, protected: Implementation) -> int:
@@ -89,6 +101,13 @@ class Ranger:
         return sum(
             2 * math.prod(n.shape) for n in protected.graph.nodes if isinstance(n.op, Restrict)
         )
+
+    def _check_form(self, implementation: Implementation) -> None:
+        if implementation.form.computes_integers:
+            raise UsageError(
+                "ranger restricts activations in floating point, but the deployed model's are "
+                "integers, which their format restricts to the same ranges; choose another defense"
+            )
 
     def _places(self, graph: Graph, found: dict[int, tuple[float, float]]) -> dict[int, Restrict]:
         """Return which nodes are followed by which restriction."""
@@ -110,6 +129,10 @@ class Ranger:
                         outside=self.outside,
                     )
         return places
+
+
+def _nothing() -> UsageError:
+    return UsageError("ranger found no activation function to restrict; choose another defense")
 
 
 def _inserted(graph: Graph, places: dict[int, Restrict]) -> Graph:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from casemate.errors import ParameterError
 from casemate.hardware.cases import Cases, flips
+from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.defenses.ecc import wrong_bits
 from casemate.hardware.defenses.guarding import Guarded, OwnFlips
+from casemate.threats import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
 
 __all__ = ["Triplication"]
 
 _COPIES = 2  # beside the words themselves
+_MAJORITY = 4  # operations: (a & b) | (c & (a | b))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +31,11 @@ class Triplication:
     """Keeps some layers three times and reads, bit by bit, what two of the three copies hold.
 
     Lyons and Vanderkulk, "The use of triple-modular redundancy to improve computer reliability",
-    IBM Journal of Research and Development 6(2), 1962, applied to memory. One wrong bit is always
-    outvoted, and noticed as the copies differ; two wrong copies of the same bit win. Random faults
-    seldom meet so; an attacker who knows the copies' addresses flips the same bit in two of them.
-    Which layers are worth their storage, an estimate of corruption by layer says.
+    IBM Journal of Research and Development 6(2), 1962, doi 10.1147/rd.62.0200, applied to memory.
+    One wrong bit is always outvoted, and noticed as the copies differ; two wrong copies of the same
+    bit win. Random faults seldom meet so; an attacker who knows the copies' addresses flips the
+    same bit in two of them. Which layers are worth their storage, an estimate of corruption by
+    layer says.
 
     Attributes:
         layers: Names of the layers; all if empty.
@@ -36,9 +43,31 @@ class Triplication:
 
     layers: tuple[str, ...] = ()
 
+    stage: ClassVar[Stage] = Stage.HARDWARE
+    revision: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
         if len(set(self.layers)) < len(self.layers):
             raise ParameterError("triplication.layers", "names a layer twice; name each once")
+
+    def check(self, deployed: Implementation) -> None:
+        """Raise `UsageError` if a layer does not exist."""
+        self._kept(deployed.memory)
+
+    def cost(self, deployed: Implementation) -> Cost:
+        """Return the copies, and the four bitwise operations of a majority for each word."""
+        kept = self._kept(deployed.memory)
+        words = sum(r.count for r in kept)
+        return Cost(bits=self.storage(deployed.memory), operations=_MAJORITY * words)
+
+    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+        """Return each bit with the same one of the first copy; alone where it is not copied."""
+        kept = self._bits(memory)
+        place = np.searchsorted(kept, numbers)
+        return [
+            [n, memory.bits + i] if i < len(kept) and kept[i] == n else [n]
+            for n, i in zip(numbers, place.tolist(), strict=True)
+        ]
 
     def storage(self, memory: Memory) -> int:
         """Return the bits of the two copies.

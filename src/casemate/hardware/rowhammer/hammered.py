@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hammered"]
 
-_TRIES = 64  # draws in a row that do not fit before all that still fits is listed
-
 
 @dataclass(frozen=True, kw_only=True)
 class Hammered:
@@ -72,24 +70,16 @@ class Hammered:
         if replace:
             return reach.draw(rng, n)
         budget = PageBudget(reach, most_per_page=self.most_per_page)
-        missed = 0
-        while len(budget) < n and missed < _TRIES:
-            number = int(reach.draw(rng, 1)[0])
-            missed = 0 if budget.can_add(number) else missed + 1
-            if not missed:
-                budget.add(number)
-        if len(budget) < n:  # what is impossible stays so, thus each is tried once
-            left = [numbers[budget.possible(numbers)] for numbers in reach.pieces()]
-            for number in rng.permutation(np.concatenate(left)).tolist():
-                if len(budget) < n and budget.can_add(number):
-                    budget.add(number)
-        if len(budget) < n:
+        if n and not reach.population:
+            return reach.draw(rng, n)  # which says that no cell can flip any of them
+        chosen = budget.drawn(rng, n)
+        if len(chosen) < n:
             raise UsageError(
                 f"{n} flips at once do not fit on the Rowhammer template: after "
-                f"{len(budget)}, no bit is left whose page could still be chosen; ask for "
+                f"{len(chosen)}, no bit is left whose page could still be chosen; ask for "
                 "fewer, allow more flips a page or profile more pages"
             )
-        return budget.chosen
+        return chosen
 
     def reach(self, memory: Memory) -> Reach:
         """Return what can flip, for a search."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PageBudget"]
 
+_TRIES = 64  # draws in a row that do not fit before all that still fits is listed
+
 
 class PageBudget:
     """Bits chosen to flip together, on pages that are chosen so that they can.
@@ -106,6 +108,27 @@ class PageBudget:
             self._release(moved)
         for moved, to in moves.items():
             self._page[moved], self._holder[to] = to, moved
+
+    def drawn(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Choose bits at random, one after another, each as likely as any other that is possible.
+
+        Returns:
+            The numbers of all chosen bits in the order in which they were, those of before
+            included: as many as n, or as fit together if that is less.
+        """
+        missed = 0
+        while len(self) < n and missed < _TRIES and self.reach.population:
+            number = int(self.reach.draw(rng, 1)[0])
+            missed = 0 if self.can_add(number) else missed + 1
+            if not missed:
+                self.add(number)
+        if len(self) < n:  # what is impossible stays so, thus each is tried once
+            left = [numbers[self.possible(numbers)] for numbers in self.reach.pieces()]
+            listed = np.concatenate([np.zeros(0, dtype=np.int64), *left])
+            for number in rng.permutation(listed).tolist():
+                if len(self) < n and self.can_add(number):
+                    self.add(number)
+        return self.chosen
 
     def remove(self, number: int) -> None:
         """Take a chosen bit back; the pages of the others stay.

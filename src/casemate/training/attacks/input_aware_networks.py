@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
@@ -25,9 +25,22 @@ if TYPE_CHECKING:
     from casemate.target import TorchTarget
     from casemate.training.attacks.input_aware import InputAware
     from casemate.training.lab import Lab
+    from casemate.training.trained import TrainedModel
 
 __all__ = ["FEWEST", "Networks", "diversity"]
 
+_DECIDE = (
+    "density",
+    "diversity",
+    "sparsity",
+    "share",
+    "mask_epochs",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "width",
+    "revision",
+)
 FEWEST = 4  # two attacked and two crossed: batch normalization has no variance over one
 
 
@@ -58,26 +71,42 @@ class Networks:
 
     def trigger(self) -> InputTrigger:
         """Return the trained trigger; torch's own random state stays as it was."""
-        channels = self.dataset.domain.shape[0]
-        place = torch.device(self.lab.device)
         surrogate = self.lab.trained(self.dataset)
+        self.lab.samples += len(self.dataset) * self.attack.epochs
+        numbers = self.lab.computed(self._how, lambda: self._trained(surrogate))
+        masks, patterns = self._networks("meta")
+        half = _size(masks)
+        return InputTrigger(
+            target=self.target,
+            width=self.attack.width,
+            patterns=_state(patterns, numbers[half:]),
+            masks=_state(masks, numbers[:half]),
+        )
+
+    @property
+    def _how(self) -> tuple[Any, ...]:
+        """What decides the networks; not how many samples they poison."""
+        settings = {name: getattr(self.attack, name) for name in _DECIDE}
+        return "input-aware", settings, self.dataset.digest, self.target, self.rng.key
+
+    def _networks(self, place: torch.device | str) -> tuple[Generator, Generator]:
+        channels, width = self.dataset.domain.shape[0], self.attack.width
+        with torch.device(place):
+            return Generator(channels, 1, width), Generator(channels, channels, width)
+
+    def _trained(self, surrogate: TrainedModel) -> Tensor:
+        """Return the numbers of the trained masks, then of the patterns."""
+        place = torch.device(self.lab.device)
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             # initial weights and dropout draw from the default generators
             torch.default_generator.manual_seed(self.rng.child("networks").key >> 1)
             if place.type == "cuda":
                 torch.cuda.manual_seed(self.rng.child("networks").key >> 1)
-            masks = Generator(channels, 1, self.attack.width).to(place)
-            patterns = Generator(channels, channels, self.attack.width).to(place)
+            masks, patterns = (network.to(place) for network in self._networks("cpu"))
             self._train_masks(masks)
             masks.eval().requires_grad_(requires_grad=False)
             self._train_patterns(patterns, masks, surrogate.target(place))
-        self.lab.samples += len(self.dataset) * self.attack.epochs
-        return InputTrigger(
-            target=self.target,
-            width=self.attack.width,
-            patterns=_state(patterns),
-            masks=_state(masks),
-        )
+        return torch.cat([_numbers(masks), _numbers(patterns)])
 
     def _train_masks(self, masks: Generator) -> None:
         """Make masks sparse and unlike each other."""
@@ -138,5 +167,20 @@ class Networks:
                 yield first[part], second[part]
 
 
-def _state(network: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
+def _numbers(network: nn.Module) -> Tensor:
+    """Return all numbers of a network, (n,) float64, which holds each exactly."""
+    return torch.cat([v.detach().double().flatten().cpu() for v in network.state_dict().values()])
+
+
+def _size(network: nn.Module) -> int:
+    return sum(v.numel() for v in network.state_dict().values())
+
+
+def _state(network: nn.Module, numbers: Tensor) -> dict[str, Tensor]:
+    """Return the state of a network whose numbers `_numbers` returned."""
+    like = network.state_dict()
+    parts = torch.split(numbers, [v.numel() for v in like.values()])
+    return {
+        name: part.to(v.dtype).view(v.shape)
+        for (name, v), part in zip(like.items(), parts, strict=True)
+    }

@@ -1,0 +1,182 @@
+"""Attacks on a deployed model from Python: deploy, strike, defend and measure.
+
+import casemate as cm
+
+train, test = (cm.load_data("digits", split=split) for split in ("train", "test"))
+model = cm.train(cm.LeNet(), cm.Recipe(epochs=5), train, seed=0).target()
+attacks = [cm.BFA(objective="sigmoid margin"), cm.RandomFlips()]
+print(cm.attack_hardware(model, test, attacks, format="int8", others=train))
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from casemate import registry
+from casemate.api import Result
+from casemate.campaign.deployments import check_deployment, check_target, deployed_evidence, rest_of
+from casemate.campaign.provenance import now, origin
+from casemate.campaign.record import TrialRecord
+from casemate.data.dataset import Dataset
+from casemate.data.splits import stratified_sample
+from casemate.errors import UsageError
+from casemate.hardware.deployment import Deployment
+from casemate.hardware.formats import NumberFormat
+from casemate.identity import canonical, key
+from casemate.threats import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from casemate.hardware.attacks.attack import Accident, ChosenFlips
+    from casemate.hardware.defenses.guarding import Defense
+    from casemate.hardware.rowhammer.module import MemoryModule
+    from casemate.target import Target
+
+    Attack = ChosenFlips | Accident
+
+__all__ = ["attack_hardware"]
+
+
+def attack_hardware(
+    model: Target,
+    data: Dataset,
+    attacks: Attack | Sequence[Attack | None] | None,
+    *,
+    format: NumberFormat | str = "float32",  # noqa: A002 - the campaign's word for it
+    defense: Defense | None = None,
+    attacker: Literal["aware", "unaware"] = "aware",
+    rowhammer: MemoryModule | None = None,
+    others: Dataset | None = None,
+    calibration: int = 512,
+    inputs: int = 1024,
+    samples: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Deploy a model, attack it in its hardware, and return the evidence.
+
+    Args:
+        model: From `load_model`, or `TrainedModel.target()`; a torch network.
+        data: Samples with true labels; `samples` of them are drawn, stratified by class.
+        attacks: One attack or several, such as `BFA()`; None only deploys the model.
+        format: In which the model lies in memory, or its name.
+        defense: Such as `SECDED()`.
+        attacker: Whether the attacker is "aware" of the defense, or "unaware".
+        rowhammer: The memory module that is hammered; without one any bit flips.
+        others: What the defender calibrates on and the attacker has, such as the training split;
+            the samples of `data` that are left over if omitted.
+        calibration: How many of these the defender takes.
+        inputs: How many the attacker takes.
+        samples: How many samples the model is read on at most.
+        seed: Of all random draws.
+        progress: Called with what is done and how much there is, for each attack.
+
+    Raises:
+        UsageError: If something does not fit the model or the data.
+    """
+    chosen = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
+    _check_call(model, data, chosen, defense)
+    form = NumberFormat(name=format) if isinstance(format, str) else format  # type: ignore[arg-type]  # it refuses others
+    deployment = Deployment(
+        format=form,
+        attacker=attacker,
+        rowhammer=rowhammer,
+        calibration=calibration,
+        inputs=inputs,
+    )
+    network = check_target(model)
+    drawn = stratified_sample(data, samples, seed)
+    rest = rest_of(data, drawn) if others is None else others
+    for one in chosen:
+        check_deployment(
+            deployment, network.module, network.preprocessing, data, attack=one, defense=defense
+        )
+    trials, made = [], origin("cpu")
+    for number, one in enumerate(chosen, start=1):
+        begun = time.perf_counter()
+        evidence = deployed_evidence(
+            deployment,
+            model,
+            drawn,
+            rest,
+            attack=one,
+            defense=defense,
+            seed=seed,
+            progress=progress,
+        )
+        settings = {
+            "data": {"source": data.name, "digest": data.digest},
+            "hardware": {
+                "format": canonical(form),
+                "attack": _settings("attack", one),
+                "defense": _settings("defense", defense),
+                "attacker": attacker if one is not None and defense is not None else None,
+                "rowhammer": None if rowhammer is None else canonical(rowhammer),
+                "calibration": calibration,
+                "inputs": inputs,
+            },
+            "attack": None,
+            "goal": {"from": None, "to": None},
+            "defense": None,
+            "samples": len(drawn),
+            "seed": seed,
+            "model_digest": model.digest,
+        }
+        trials.append(
+            TrialRecord(
+                key=key("trial", settings, drawn.digest, rest.digest),
+                number=number,
+                settings=settings,
+                threat="" if one is None else one.threat.threat,
+                status="finished",
+                control=one is None or bool(getattr(one, "control", False)),
+                made={**made, "at": now()},
+                seconds=time.perf_counter() - begun,
+                evidence=evidence,
+            )
+        )
+    return Result(trials=tuple(trials), classes=data.classes, data=data.name, model=model.digest)
+
+
+def _settings(kind: registry.Kind, plugin: Any) -> dict[str, Any] | None:
+    """Return name and parameters of a plugin as plain data."""
+    if plugin is None:
+        return None
+    return {"name": registry.name_of(kind, type(plugin)), **canonical(plugin)}
+
+
+def _check_call(model: Any, data: Any, attacks: tuple[Any, ...], defense: Any) -> None:
+    """Raise `UsageError` where something else than what `attack_hardware` takes is handed over."""
+    from casemate.target import Target  # noqa: PLC0415 - only here at run time
+
+    if not isinstance(model, Target):
+        raise UsageError(
+            f"the model is of type {type(model).__name__}; hand over casemate.load_model(model, "
+            "data), or the target() of a trained model"
+        )
+    if not isinstance(data, Dataset):
+        raise UsageError(
+            f"the data is of type {type(data).__name__}; hand over casemate.load_data(...) or "
+            "casemate.Dataset.from_arrays(...)"
+        )
+    if not attacks:
+        raise UsageError("there is no attack; give at least one, such as casemate.BFA(), or None")
+    for one in attacks:
+        threat = getattr(one, "threat", None)
+        if one is not None and (
+            isinstance(one, type) or threat is None or threat.stage is not Stage.HARDWARE
+        ):
+            raise UsageError(
+                f"{one!r} is no attack on a deployed model; give such attacks with their "
+                "parameters, such as casemate.BFA(), or None for nobody"
+            )
+    if defense is not None and (
+        isinstance(defense, type) or getattr(defense, "stage", None) is not Stage.HARDWARE
+    ):
+        raise UsageError(
+            f"{defense!r} is no defense of a deployed model; give one with its parameters, such as "
+            "casemate.SECDED()"
+        )

@@ -1,0 +1,39 @@
+"""`Deployment`: what a campaign says of a model's deployment besides attack and defense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from casemate.errors import ParameterError
+from casemate.hardware.formats import NumberFormat
+
+if TYPE_CHECKING:
+    from casemate.hardware.rowhammer.module import MemoryModule
+
+__all__ = ["Deployment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """How a model is deployed, and what the attacker on its hardware has.
+
+    Attributes:
+        format: Number format of the model in memory; its name alone will do.
+        attacker: Whether the attacker knows the defense: "aware", or "unaware".
+        rowhammer: The memory module that the attacker hammers, so that only its weak cells flip;
+            any bit flips if omitted.
+        calibration: Inputs that set the ranges of integer activations and of defenses.
+        inputs: Inputs that the attacker has.
+    """
+
+    format: NumberFormat = field(default_factory=NumberFormat)
+    attacker: Literal["aware", "unaware"] = "aware"
+    rowhammer: MemoryModule | None = None
+    calibration: int = 512
+    inputs: int = 1024
+
+    def __post_init__(self) -> None:
+        for key in ("calibration", "inputs"):
+            if getattr(self, key) < 1:
+                raise ParameterError(key, f"is {getattr(self, key)}, but must be at least 1")

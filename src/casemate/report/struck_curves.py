@@ -1,0 +1,214 @@
+"""What bit errors and flipped bits do to accuracy, as curves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from casemate.report import formats
+from casemate.report.curves import Chart, Point, Series
+from casemate.report.facts import parameters_in_words, share_key, varying
+from casemate.report.plots import MOST_SERIES
+from casemate.report.poisonings import ACCURACY, SEED
+from casemate.report.possible import within_shares
+from casemate.report.struck import UNDER, format_in_words
+from casemate.stats import mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from casemate.report.facts import Facts
+    from casemate.report.struck import Struck
+
+__all__ = ["struck_charts"]
+
+_DEFENDED = ("hardware.defense", "hardware.attacker")
+_OF_ERRORS = (*SEED, *_DEFENDED, "hardware.format", "hardware.attack")
+_OF_FLIPS = (*SEED, "hardware.attacker", "hardware.attack", "hardware.rowhammer")
+_MOST_STEPS = 120
+Over = Literal["rate", "flips"]
+
+
+def struck_charts(rows: Sequence[Struck]) -> tuple[Chart, ...]:
+    """Return charts of accuracy over the bit error rate, and over the bits that were flipped.
+
+    Of bit errors a chart holds all formats and defenses of one model; of flips all attacks on one
+    model in one format behind one defense. An attack with one rate makes no curve.
+    """
+    errors = [r for r in rows if _attack(r).get("rate") is not None and UNDER in r.figures]
+    flips = [r for r in rows if _flips(r.trials)]
+    return (*_charts(errors, _OF_ERRORS, _error_series), *_charts(flips, _OF_FLIPS, _flip_series))
+
+
+def _charts(
+    rows: Sequence[Struck],
+    apart: tuple[str, ...],
+    made: Callable[[Sequence[Struck]], tuple[list[Series], Over]],
+) -> list[Chart]:
+    groups: dict[str, list[Struck]] = defaultdict(list)
+    for row in rows:
+        groups[share_key(row.first, *apart)].append(row)
+    firsts = [members[0].first for members in groups.values()]
+    words = varying(firsts, *apart, "hardware.format", *_DEFENDED)
+    found = []
+    for members in groups.values():
+        series, over = made(members)
+        found += [
+            Chart(
+                norm="",
+                series=tuple(series[i : i + MOST_SERIES]),
+                measure=UNDER,
+                over=over,
+                system=_system(members[0].first, over, words),
+            )
+            for i in range(0, len(series), MOST_SERIES)
+        ]
+    return found
+
+
+def _system(first: Facts, over: Over, words: dict[int, str]) -> str:
+    """Return what sets the model of a chart apart: of flips its format and defense."""
+    own = [format_in_words(first), _defense(first)] if over == "flips" else []
+    return ", ".join(w for w in (*own, words[first.number]) if w)
+
+
+def _error_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
+    """Return one curve a format and defense, which begins at 0 with the clean accuracy."""
+    runs: dict[str, list[Struck]] = defaultdict(list)
+    for row in rows:
+        runs[share_key(row.first, *SEED, "hardware.attack.rate")].append(row)
+    series = []
+    for run in runs.values():
+        points = [_point(float(_attack(r)["rate"]), r, UNDER) for r in run]
+        if len({p.x for p in points}) < 2 and len(rows) > 1:  # noqa: PLR2004 - no curve
+            continue
+        first = run[0].first
+        origin = [_point(0.0, run[0], ACCURACY)] if ACCURACY in run[0].figures else []
+        series.append(
+            Series(
+                label=", ".join(w for w in (format_in_words(first), _defense(first)) if w),
+                name=format_in_words(first),
+                brief=_defense(first),
+                kind="budget",
+                control=False,
+                points=tuple(sorted([*origin, *points], key=lambda p: p.x)),
+            )
+        )
+    return series, "rate"
+
+
+def _flip_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
+    """Return one curve an attack and defense: the mean over seeds after so many flips."""
+    names = [r.first.attack for r in rows]
+    series = []
+    for row in rows:
+        first = row.first
+        alike = [r for r in rows if r.first.attack == first.attack]
+        brief = ", ".join(w for w in (_apart(row, alike), _knows(first), _hammered(row)) if w)
+        label = (
+            f"{first.attack} ({brief})" if names.count(first.attack) > 1 and brief else first.attack
+        )
+        series.append(
+            Series(
+                label=label,
+                name=first.attack,
+                brief=brief,
+                kind="flips",
+                control=first.threat.control,
+                points=_steps(row),
+            )
+        )
+    return series, "flips"
+
+
+def _apart(row: Struck, alike: Sequence[Struck]) -> str:
+    """Return the parameters in which an attack differs from its namesakes."""
+    mine = row.first.parameters
+    return parameters_in_words(
+        {
+            name: value
+            for name, value in mine.items()
+            if any(o.first.parameters.get(name) != value for o in alike)
+        }
+    )
+
+
+def _defense(first: Facts) -> str:
+    """Return the name of a model's defense; empty without one."""
+    defense = (first.trial.settings.get("hardware") or {}).get("defense")
+    return "" if not defense else str(defense.get("name", "unnamed"))
+
+
+def _knows(first: Facts) -> str:
+    return str((first.trial.settings.get("hardware") or {}).get("attacker") or "")
+
+
+def _hammered(row: Struck) -> str:
+    module = (row.first.trial.settings.get("hardware") or {}).get("rowhammer")
+    return "" if not module else f"rowhammer {formats.value(module.get('profile', ''))}"
+
+
+def _steps(row: Struck) -> tuple[Point, ...]:
+    """Return the mean accuracy over seeds after so many flips; a search that ended stays there."""
+    runs = [run for f in row.trials if (run := _run(f))]
+    steps = sorted({x for run in runs for x, _ in run})
+    if len(steps) > _MOST_STEPS:
+        steps = [steps[round(i * (len(steps) - 1) / (_MOST_STEPS - 1))] for i in range(_MOST_STEPS)]
+    points = []
+    for x in steps:
+        found = within_shares(mean(UNDER, [_at(run, x) for run in runs], "1"))
+        assert found.value is not None  # noqa: S101 - there is a run
+        points.append(
+            Point(
+                x=float(x),
+                value=found.value,
+                low=found.value if found.low is None else found.low,
+                high=found.value if found.high is None else found.high,
+                n=len(runs),
+                trial=row.first.number,
+            )
+        )
+    return tuple(points)
+
+
+def _run(f: Facts) -> list[tuple[int, float]]:
+    """Return (bits flipped, accuracy) of one trial from 0 on, by growing x."""
+    table = _table(f)
+    clean = f.measurement(ACCURACY)
+    if not table or clean is None or clean.value is None:
+        return []
+    run = [(0, clean.value)]
+    for x, accuracy in zip(table["bits flipped"], table["accuracy"], strict=True):
+        # a bit that was flipped back makes fewer, but took another flip
+        run.append((max(int(x), run[-1][0]), float(accuracy)))
+    return run
+
+
+def _at(run: Sequence[tuple[int, float]], x: int) -> float:
+    return [accuracy for at, accuracy in run if at <= x][-1]
+
+
+def _table(f: Facts) -> dict[str, list[Any]]:
+    return {} if f.trial.evidence is None else f.trial.evidence.tables.get("flips", {})
+
+
+def _flips(trials: Sequence[Facts]) -> bool:
+    return any(_table(f).get("accuracy") for f in trials)
+
+
+def _attack(row: Struck) -> dict[str, Any]:
+    return (row.first.trial.settings.get("hardware") or {}).get("attack") or {}
+
+
+def _point(x: float, row: Struck, name: str) -> Point:
+    found = replace(row.figures[name])
+    value = found.value or 0.0
+    return Point(
+        x=x,
+        value=value,
+        low=value if found.low is None else found.low,
+        high=value if found.high is None else found.high,
+        n=row.seeds,
+        trial=row.first.number,
+    )

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from casemate.training.defenses.private_training import PrivateTraining
     from casemate.training.defenses.robust_losses import RobustLoss
     from casemate.training.defenses.spectral_signatures import SpectralSignatures
+    from casemate.training.defenses.weight_clipping import WeightClipping
     from casemate.training.loop import train
     from casemate.training.recipe import Recipe
     from casemate.training.trained import TrainedModel
@@ -134,6 +135,7 @@ __all__ = [
     "Triplication",
     "UniformNoise",
     "WaNet",
+    "WeightClipping",
     "attack",
     "attack_hardware",
     "attack_training",
@@ -201,6 +203,7 @@ _HOMES = {
     "casemate.training.defenses.private_training": ("PrivateTraining",),
     "casemate.training.defenses.robust_losses": ("RobustLoss",),
     "casemate.training.defenses.spectral_signatures": ("SpectralSignatures",),
+    "casemate.training.defenses.weight_clipping": ("WeightClipping",),
     "casemate.training.loop": ("train",),
     "casemate.training.recipe": ("Recipe",),
     "casemate.training.trained": ("TrainedModel",),

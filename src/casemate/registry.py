@@ -69,6 +69,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "i-bau": "casemate.training.defenses.i_bau:IBAU",
         "robust-loss": "casemate.training.defenses.robust_losses:RobustLoss",
         "anti-backdoor": "casemate.training.defenses.anti_backdoor:AntiBackdoorLearning",
+        "weight-clipping": "casemate.training.defenses.weight_clipping:WeightClipping",
         "private-training": "casemate.training.defenses.private_training:PrivateTraining",
         "partition-aggregation": (
             "casemate.training.defenses.partition_aggregation:PartitionAggregation"

@@ -52,6 +52,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     loss: Loss | None = None,
     seen: Seen | None = None,
+    after: Callable[[nn.Module], None] | None = None,
 ) -> TrainedModel:
     """Return the architecture trained on a data set.
 
@@ -70,6 +71,8 @@ def train(
         loss: Instead of the recipe's cross-entropy and its label smoothing. The digest does not
             tell; whoever gives a loss gives the model a digest of its own.
         seen: Told of each step which samples were in it and which of them the model read right.
+        after: Called with the network after each step, to put weights in their place. The digest
+            does not tell of it either.
 
     Raises:
         UsageError: If the data does not fit the architecture or the recipe, or if the loss stops
@@ -94,6 +97,7 @@ def train(
         tell=progress or _ignore,
         loss=loss,
         seen=seen,
+        after=None if after is None else lambda: after(module),
     )
     started = time.perf_counter()
     history = run.all_epochs()

@@ -18,17 +18,20 @@ from casemate.training.committee import Committee
 from casemate.training.defenses.anti_backdoor import AntiBackdoorLearning
 from casemate.training.defenses.partition_aggregation import PartitionAggregation
 from casemate.training.defenses.robust_losses import RobustLoss
+from casemate.training.defenses.weight_clipping import WeightClipping
 
 DEFENSES = {
     "generalized": RobustLoss(),
     "symmetric": RobustLoss(loss="symmetric"),
     "anti-backdoor": AntiBackdoorLearning(isolated=0.1, unlearning_epochs=2),
+    "clipped": WeightClipping(),
     "partitions": PartitionAggregation(partitions=2),
 }
 OTHER = {
     "generalized": {"q": 0.3},
     "symmetric": {"alpha": 0.5},
     "anti-backdoor": {"unlearning_rate": 0.01},
+    "clipped": {"limit": 0.05},
     "partitions": {"partitions": 1},
 }
 
@@ -120,6 +123,7 @@ def test_what_it_trains_is_counted(name):
     models, samples = {
         "generalized": (1, 2 * 60),
         "symmetric": (1, 2 * 60),
+        "clipped": (1, 2 * 60),
         "anti-backdoor": (1, 60 + 54 + 2 * 6),
         "partitions": (2, 2 * 60),
     }[name]

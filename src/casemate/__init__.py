@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from casemate.hardware.defenses.product_checksums import ProductChecksums
     from casemate.hardware.defenses.range_restriction import Ranger
     from casemate.hardware.defenses.triplication import Triplication
+    from casemate.hardware.defenses.weight_reconstruction import WeightReconstruction
     from casemate.hardware.formats import NumberFormat
     from casemate.hardware.rowhammer.module import MemoryModule
     from casemate.inference.attacks.bim import BIM
@@ -136,6 +137,7 @@ __all__ = [
     "UniformNoise",
     "WaNet",
     "WeightClipping",
+    "WeightReconstruction",
     "attack",
     "attack_hardware",
     "attack_training",
@@ -162,6 +164,7 @@ _HOMES = {
     "casemate.hardware.defenses.product_checksums": ("ProductChecksums",),
     "casemate.hardware.defenses.range_restriction": ("Ranger",),
     "casemate.hardware.defenses.triplication": ("Triplication",),
+    "casemate.hardware.defenses.weight_reconstruction": ("WeightReconstruction",),
     "casemate.hardware.formats": ("NumberFormat",),
     "casemate.hardware.rowhammer.module": ("MemoryModule",),
     "casemate.inference.attacks.bim": ("BIM",),

@@ -77,6 +77,9 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "secded": "casemate.hardware.defenses.ecc:SECDED",
         "radar": "casemate.hardware.defenses.checksums:RADAR",
         "triplication": "casemate.hardware.defenses.triplication:Triplication",
+        "weight-reconstruction": (
+            "casemate.hardware.defenses.weight_reconstruction:WeightReconstruction"
+        ),
         "ranger": "casemate.hardware.defenses.range_restriction:Ranger",
         "product-checksums": ("casemate.hardware.defenses.product_checksums:ProductChecksums"),
     },

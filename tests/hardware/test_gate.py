@@ -22,6 +22,7 @@ from casemate.hardware.defenses.ecc import SECDED
 from casemate.hardware.defenses.product_checksums import ProductChecksums
 from casemate.hardware.defenses.range_restriction import Ranger
 from casemate.hardware.defenses.triplication import Triplication
+from casemate.hardware.defenses.weight_reconstruction import WeightReconstruction
 from casemate.hardware.deployment import Deployment
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.gate import bench_of, check, strike
@@ -155,6 +156,21 @@ def test_who_knows_a_restriction_searches_behind_it(bench):
         assert figures(evidence)["accuracy under attack"] == pytest.approx(left)
     assert "faults detected" not in figures(aware)
     assert 0 < figures(aware)["storage of the defense"] < 0.01
+
+
+def test_who_knows_that_weights_are_read_within_reach_searches_so(bench):
+    guard = WeightReconstruction(reach=1.0)
+    aware = bench(defense=guard)
+    evidence = struck(SEARCH, aware)
+    run = SEARCH.run(aware.defended, aware.pool, aware.evaluation, aware.rng.child("attack"))
+    assert evidence.tables["flips"]["accuracy"] == [f.reading.accuracy for f in run.flips]
+    found = figures(evidence)
+    assert found["clean accuracy"] == pytest.approx(accuracy(aware.defended, aware.evaluation))
+    assert found["storage of the defense"] == 0
+    unaware = struck(SEARCH, bench(defense=guard, aware=False))
+    plain = SEARCH.run(aware.bare, aware.pool, aware.evaluation, aware.rng.child("attack"))
+    assert unaware.tables["flips"]["bit"] == [f.fault.bit for f in plain.flips]
+    assert unaware.tables["flips"]["accuracy"] != [f.reading.accuracy for f in plain.flips]
 
 
 def test_targeted_attacks_count_inputs_of_other_classes(bench):

@@ -130,8 +130,10 @@ def _of_hardware(hardware: Hardware) -> set[str]:
     attack = None if hardware.attack is None else hardware.attack.value
     if hardware.defense is not None:
         found |= {"storage of the defense", "operations of the defense"}
-        # a restriction notices nothing
-        if not hasattr(hardware.defense.value, "protected") and attack is not None:
+        notices = hasattr(hardware.defense.value, "guarded") or hasattr(
+            hardware.defense.value, "alarms"
+        )
+        if notices and attack is not None:
             found |= {"faults detected", "faults repaired"}
         if hasattr(hardware.defense.value, "alarms"):
             found.add("false alarms of the defense")

@@ -27,6 +27,7 @@ from casemate.hardware.weight_codes import quantized_weight
 from casemate.identity import key
 
 if TYPE_CHECKING:
+    from casemate.hardware.defenses.guarding import Reading
     from casemate.hardware.graph import Graph
 
 __all__ = ["Implementation", "deploy"]
@@ -42,11 +43,14 @@ class Implementation:
         graph: What it computes.
         memory: Its words.
         form: Their format.
+        reading: How words are read where they are not taken as they are: a defense that mends what
+            it reads. The memory's own words are read as they are in any case.
     """
 
     graph: Graph
     memory: Memory
     form: NumberFormat
+    reading: Reading | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -58,7 +62,7 @@ class Implementation:
         """Hash of the words and of what they are."""
         words = digest_arrays(*(r.words for r in self.memory.regions))
         layout = [(r.name, r.role, list(r.shape), r.word.name) for r in self.memory.regions]
-        return key("implementation", self.form, layout, words)
+        return key("implementation", self.form, layout, words, self.reading)
 
     def scores(self, x: Tensor) -> Tensor:
         """Return (b, classes) scores of (b, *shape) inputs as the network gets them."""

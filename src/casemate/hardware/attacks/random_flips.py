@@ -117,7 +117,7 @@ class RandomFlips:
         else:
             numbers = constraint.drawn(rng.numpy(), self.budget)
         regions = [memory.regions[i] for i in np.unique(memory.locate(numbers)[0]).tolist()]
-        held = ChangingWords(memory, regions)
+        held = ChangingWords(memory, regions, deployed.reading)
         first = min((graph.readers[r.name][0] for r in regions), default=0)
         judge = Judge(graph, held.values, evaluation, first=first)
         flips: list[Flip] = []

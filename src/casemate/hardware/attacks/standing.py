@@ -40,7 +40,7 @@ class Standing:
     def __init__(self, deployed: Implementation, x: Tensor, regions: Sequence[Region]) -> None:
         self._graph, self._x = deployed.graph, x
         self.regions = tuple(r for r in regions if r.name in self._graph.readers)
-        self._held = ChangingWords(deployed.memory, self.regions)
+        self._held = ChangingWords(deployed.memory, self.regions, deployed.reading)
         self._reader = {r.name: self._graph.readers[r.name][0] for r in self.regions}
         self.first = min(self._reader.values(), default=0)
         self.forward, self.backward = 0, 0
@@ -86,17 +86,10 @@ class Standing:
 
     def tried(self, number: int) -> Tensor:
         """Return the scores, (n, classes), if a bit flipped; the model stays as it is."""
-        region, word, _ = self._held.place(number)
-        numbers = self._held.values[region.name].view(-1)
-        before = numbers[word].clone()
-        first = self._reader[region.name]
+        first = self._reader[self._held.place(number)[0].name]
         self.forward += len(self._x)
-        numbers[word] = self._held.inverted(number)[0]
-        try:
-            with torch.no_grad():
-                return self._graph.resume(self.values, self._x, first, self._known(first))
-        finally:
-            numbers[word] = before
+        with self._held.trying(number), torch.no_grad():
+            return self._graph.resume(self.values, self._x, first, self._known(first))
 
     def flip(self, number: int) -> None:
         """Flip a bit."""

@@ -156,7 +156,7 @@ class TBT:
             first=layer.node,
             moved=made.trigger(evaluation.x),
         )
-        held = ChangingWords(deployed.memory, [layer.region])
+        held = ChangingWords(deployed.memory, [layer.region], deployed.reading)
         flips = []
         for number in made.numbers():
             if constraint is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from casemate.hardware.cases import Cases
     from casemate.hardware.defenses.cost import Cost
     from casemate.hardware.implementation import Implementation
-    from casemate.hardware.memory import Memory
+    from casemate.hardware.memory import Memory, Region
     from casemate.threats import Stage
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "MemoryGuard",
     "OwnFlips",
     "ProductCheck",
+    "Reading",
     "Restriction",
     "split",
 ]
@@ -139,9 +140,16 @@ class MemoryGuard(Protocol):
         """
 
 
+class Reading(Protocol):
+    """How words of memory are read, where a defense mends them."""
+
+    def values(self, region: Region, words: Tensor) -> Tensor:
+        """Return the numbers that a tensor's words, (n,), are read as, (n,)."""
+
+
 @runtime_checkable
 class Restriction(Protocol):
-    """A frozen dataclass that puts operations into a deployed network."""
+    """A frozen dataclass that puts operations into a deployed network, or changes its words."""
 
     stage: ClassVar[Stage]
     revision: ClassVar[int]

@@ -61,12 +61,25 @@ def test_without_others_the_rest_of_the_samples_is_the_attackers(model, splits):
         ({"data": "digits"}, "load_data"),
         ({"format": "int8", "defense": cm.Ranger()}, "ranger restricts activations"),
         ({"attacks": cm.BFA(layers=("x",))}, 'has no layer "x"'),
+        ({"attacker": "unawre"}, "must be one of aware, unaware"),
+        ({"rowhammer": "A_2"}, "MemoryModule"),
+        ({"others": "train"}, "another split"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(model, splits, change, words):
     call = {"model": model, "data": splits[1], "attacks": cm.BFA(), "others": splits[0]}
     with pytest.raises(UsageError, match=words):
         cm.attack_hardware(**(call | change))
+
+
+def test_the_attacker_gets_no_sample_that_is_measured(model, splits):
+    with pytest.raises(UsageError, match="give another split, or leave others out"):
+        cm.attack_hardware(model, splits[1], cm.BFA(), others=splits[1])
+
+
+def test_a_model_behind_a_defense_is_not_deployed_without_it(model, splits):
+    with pytest.raises(UsageError, match="a defense stands in front"):
+        cm.attack_hardware(model.behind(cm.Median()), splits[1], cm.BFA(), others=splits[0])
 
 
 def test_the_modules_example_runs():

@@ -78,7 +78,7 @@ def attack_hardware(
         UsageError: If something does not fit the model or the data.
     """
     chosen = tuple(attacks) if isinstance(attacks, Sequence) else (attacks,)
-    _check_call(model, data, chosen, defense)
+    _check_call(model, data, chosen, defense, rowhammer)
     form = NumberFormat(name=format) if isinstance(format, str) else format  # type: ignore[arg-type]  # it refuses others
     deployment = Deployment(
         format=form,
@@ -89,7 +89,7 @@ def attack_hardware(
     )
     network = check_target(model)
     drawn = stratified_sample(data, samples, seed)
-    rest = rest_of(data, drawn) if others is None else others
+    rest = rest_of(data, drawn) if others is None else _checked(others, data)
     for one in chosen:
         check_deployment(
             deployment, network.module, network.preprocessing, data, attack=one, defense=defense
@@ -113,8 +113,8 @@ def attack_hardware(
                 "format": canonical(form),
                 "attack": _settings("attack", one),
                 "defense": _settings("defense", defense),
-                "attacker": attacker if one is not None and defense is not None else None,
-                "rowhammer": None if rowhammer is None else canonical(rowhammer),
+                "attacker": attacker if hasattr(one, "run") and defense is not None else None,
+                "rowhammer": None if rowhammer is None else rowhammer.settings,
                 "calibration": calibration,
                 "inputs": inputs,
             },
@@ -141,6 +141,27 @@ def attack_hardware(
     return Result(trials=tuple(trials), classes=data.classes, data=data.name, model=model.digest)
 
 
+def _checked(others: Dataset, data: Dataset) -> Dataset:
+    """Return the data of attacker and defender, which must fit and hold none of the samples."""
+    if not isinstance(others, Dataset):
+        raise UsageError(
+            f"others is of type {type(others).__name__}; hand over another split of the data, such "
+            'as casemate.load_data("mnist", split="train")'
+        )
+    if others.domain.shape != data.domain.shape or others.classes != data.classes:
+        raise UsageError(
+            f"{others.name} and {data.name} differ in shape or classes; give two splits of one set"
+        )
+    if others.name == data.name:
+        raise UsageError(
+            f"others is {data.name} as well, so that the attacker would have what the model is "
+            "read on; give another split, or leave others out"
+        )
+    if len(others) < 2:  # noqa: PLR2004 - one to calibrate on and one for the attacker
+        raise UsageError(f"{others.name} holds {len(others)} samples; attacker and defender need 2")
+    return others
+
+
 def _settings(kind: registry.Kind, plugin: Any) -> dict[str, Any] | None:
     """Return name and parameters of a plugin as plain data."""
     if plugin is None:
@@ -148,7 +169,9 @@ def _settings(kind: registry.Kind, plugin: Any) -> dict[str, Any] | None:
     return {"name": registry.name_of(kind, type(plugin)), **canonical(plugin)}
 
 
-def _check_call(model: Any, data: Any, attacks: tuple[Any, ...], defense: Any) -> None:
+def _check_call(
+    model: Any, data: Any, attacks: tuple[Any, ...], defense: Any, rowhammer: Any
+) -> None:
     """Raise `UsageError` where something else than what `attack_hardware` takes is handed over."""
     from casemate.target import Target  # noqa: PLC0415 - only here at run time
 
@@ -173,6 +196,10 @@ def _check_call(model: Any, data: Any, attacks: tuple[Any, ...], defense: Any) -
                 f"{one!r} is no attack on a deployed model; give such attacks with their "
                 "parameters, such as casemate.BFA(), or None for nobody"
             )
+    if rowhammer is not None and not hasattr(rowhammer, "reach"):
+        raise UsageError(
+            f"rowhammer is {rowhammer!r}; give casemate.MemoryModule(profile=...) or leave it out"
+        )
     if defense is not None and (
         isinstance(defense, type) or getattr(defense, "stage", None) is not Stage.HARDWARE
     ):

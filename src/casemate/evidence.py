@@ -56,8 +56,8 @@ AT_HARDWARE = {
     "faults detected": "1",
     "faults repaired": "1",
     "false alarms of the defense": "1",
-    "storage of the defense": "1",
-    "operations of the defense": "1",
+    "storage of the defense": "x",
+    "operations of the defense": "x",
 }
 """What a trial that ends with the deployed model measures of it alone, with the unit."""
 

@@ -120,11 +120,46 @@ def test_every_setting_of_the_gate_makes_another_key():
                 "calibration: 100",
                 "inputs: 100",
                 "rowhammer: {profile: A_2}",
+                "rowhammer: {profile: A_2, per_page: 2}",
             )
         )
+        + "  - {samples: 100, hardware: {}}\n"
     )
-    assert len({p.key for p in plan.trials}) == len(plan.trials) == 11
+    assert len({p.key for p in plan.trials}) == len(plan.trials) == 13
     assert {p.identity["model"] for p in plan.trials} == {plan.trials[0].identity["model"]}
+
+
+def test_a_measured_template_counts_by_its_content(tmp_path):
+    text = trial("{hardware: {format: int8, rowhammer: {file: cells.csv, profile: [A_2, B_1]}}}")
+    keys = []
+    for folder, bit in (("one", 5), ("two", 5), ("three", 6)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "cells.csv").write_text(
+            f"# 40 pages of 4096 bytes\npage,offset,bit,direction\n1,900,{bit},1->0\n", "ascii"
+        )
+        plan, _ = planned(text, folder=tmp_path / folder)
+        assert len({p.key for p in plan.trials}) == 1  # the profile is of no consequence
+        keys.append(plan.trials[0].key)
+        assert plan.trials[0].settings["hardware"]["rowhammer"]["file"] == "cells.csv"
+        assert str(tmp_path) not in str(plan.trials[0].settings)
+    assert keys[0] == keys[1] != keys[2]
+    said = wrong(trial("{hardware: {rowhammer: {file: gone.csv}}}"), folder=tmp_path)
+    assert "gone.csv is no file" in said
+
+
+def test_a_committee_is_refused_beside_a_trial_that_has_none():
+    text = "{training: [null, {defense: {name: partition-aggregation}}], hardware: {}}"
+    assert "partition-aggregation makes a committee" in wrong(trial(text))
+
+
+def test_chance_knows_no_defense():
+    plan, _ = planned(
+        trial(
+            "hardware: {attack: {name: bit-errors, rate: 1e-3}, defense: {name: secded}, "
+            "attacker: [aware, unaware]}"
+        )
+    )
+    assert len({p.key for p in plan.trials}) == 1
 
 
 def test_campaigns_without_the_gate_keep_their_keys():
@@ -151,7 +186,7 @@ def test_a_deployed_model_is_attacked_measured_and_reported(tmp_path):
     assert threats == {"hardware-faults"}
     plain, same, aware, unaware = (figures(record, i) for i in range(4))
     assert plain == same
-    assert plain["accuracy under attack"] < 0.6 < unaware["accuracy under attack"]
+    assert plain["accuracy under attack"] < unaware["accuracy under attack"] - 0.2
     assert aware["accuracy under attack"] == plain["accuracy under attack"]
     assert {f.trial for f in record.findings} == {1, 2, 3}
     assert "with triplication (aware attacker)" in record.findings[-1].title
@@ -200,11 +235,13 @@ def test_a_users_own_model_is_deployed_as_it_is(tmp_path):
     (made,) = record.trials
     assert made.status == "finished", made.error
     assert len(made.evidence.samples["row"]) == 200
+    assert made.evidence.notes["inputs to calibrate on"] == 79
+    assert made.evidence.notes["inputs of the attacker"] == 80
     said = wrong(trial("{hardware: {format: int8}}"), head, tmp_path)
     assert "samples takes all 359 of digits" in said
     assert "set samples to at most 179" in said
     said = wrong(trial("{samples: 50, hardware: {}}"), head.replace("make", "one"), tmp_path)
-    assert "10" in said
+    assert "gives a row of 10 scores, one a class, but this one gives 9" in said
 
 
 def test_a_poisoned_model_is_deployed_after_its_training(tmp_path):

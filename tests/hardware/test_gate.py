@@ -29,6 +29,7 @@ from casemate.hardware.gate import bench_of, check, strike
 from casemate.hardware.implementation import deploy
 from casemate.hardware.rowhammer.module import MemoryModule
 from casemate.random import stream
+from casemate.stats import wilson
 
 SEARCH = BFA(objective="sigmoid margin", budget=30, level=0.3, batch=64)
 
@@ -222,6 +223,47 @@ def test_only_cells_of_the_module_flip(bench, tmp_path):
             assert memory.read(np.array([number]))[0] == 1
 
 
+def test_a_module_binds_the_control_and_second_flips_as_well(bench):
+    module = MemoryModule(profile="I_1", per_page=16)
+    made = bench(module=module)
+    last = struck(RandomFlips(budget=4, layers=("6",)), made).tables["flips"]
+    assert set(last["tensor"]) == {"6.weight"}
+    plain = struck(BFA(budget=4, batch=64), made).tables["flips"]
+    for guard in (RADAR(group=128), ProductChecksums()):
+        evidence = struck(BFA(budget=4, batch=64), bench(module=module, defense=guard))
+        assert len(evidence.tables["flips"]["bit"]) == 4
+        assert evidence.tables["flips"]["bit"] == plain["bit"]
+        assert figures(evidence)["bits flipped"] <= 8
+
+
+DEFENSES = {
+    "none": ("int8", None),
+    "secded": ("int8", SECDED()),
+    "radar": ("int8", RADAR(group=128)),
+    "triplication": ("int8", Triplication()),
+    "products": ("int8", ProductChecksums()),
+    "reconstruction": ("int8", WeightReconstruction(reach=1.0)),
+    "ranger": ("float32", Ranger()),
+}
+
+
+@pytest.mark.parametrize("aware", [True, False])
+@pytest.mark.parametrize("name", DEFENSES)
+def test_the_last_row_of_the_table_is_what_is_measured(bench, name, aware):
+    form, guard = DEFENSES[name]
+    attack = BFA(budget=5, level=0.0, batch=64, flip_back=True)
+    evidence = struck(attack, bench(form, defense=guard, aware=aware))
+    found, table = figures(evidence), evidence.tables["flips"]
+    assert table["accuracy"][-1] == pytest.approx(found["accuracy under attack"])
+    assert table["bits flipped"][-1] == found["bits flipped"]
+
+
+def test_a_goal_that_needs_no_flip_is_no_attack(bench):
+    evidence = struck(BFA(level=1.0), bench())
+    assert [f.id for f in evidence.failed] == ["goal-before-attack"]
+    assert figures(evidence)["bits flipped until the goal"] == 0
+
+
 def test_a_search_that_finds_nothing_is_no_robustness(bench, tmp_path):
     path = tmp_path / "none.csv"
     path.write_text("# 40 pages of 4096 bytes\npage,offset,bit,direction\n", "ascii")
@@ -285,6 +327,22 @@ def test_exhaustive_faults_are_those_tried_by_hand(small):
         assert table["tried"][i] == table["population"][i] == len(mine)
 
 
+def test_scores_that_are_no_numbers_serve_nobody(small):
+    made = small("float32")
+    evidence = struck(RandomFaults(estimator="exhaustive"), made)
+    model, data = made.bare, made.evaluation
+    before = model.scores(data.x).argmax(1)
+    changed, lost = 0, 0
+    for n in range(model.memory.bits):
+        scores = flipped(model, np.array([n])).scores(data.x)
+        now = scores.argmax(1).masked_fill(~scores.isfinite().all(1), -1)
+        changed += int((now != before).sum())
+        lost += int((before == data.labels).sum() - (now == data.labels).sum())
+    found, n = figures(evidence), len(data) * model.memory.bits
+    assert found["mean corruption"] == pytest.approx(changed / n)
+    assert found["mean accuracy drop"] == pytest.approx(lost / n)
+
+
 @pytest.mark.parametrize("estimator", ["stratified", "importance", "simple"])
 def test_samples_estimate_the_same_means(small, estimator):
     made = small()
@@ -317,6 +375,9 @@ def test_bit_errors_are_as_many_as_the_rate_says(small):
         accuracy(flipped(made.bare, numbers), made.evaluation)
     )
     guarded = struck(BitErrors(rate=0.01, draws=50), small(defense=SECDED()))
+    few = struck(BitErrors(rate=0.0, draws=3), made).measurements[0]
+    low, high = wilson(round(few.value * 40), 40)  # as wide as the images leave it
+    assert few.low <= low < high <= few.high
     bits = guarded.spent["bits that can be struck"]
     assert bits == made.bare.memory.bits + SECDED().storage(made.bare.memory)
     expected = 0.01 * bits
@@ -338,7 +399,8 @@ def test_bit_errors_are_as_many_as_the_rate_says(small):
         (TBT(target=0, neurons=8, size=9), {}, "does not fit into images of 8 x 8"),
         (RandomFlips(budget=10**7), {}, "budget is 10000000, but the weights have"),
         (RandomFaults(layers=("fc9",)), {}, 'has no layer "fc9"'),
-        (BitErrors(rate=0.5, draws=10_000), {}, "draws is 10000"),
+        (BitErrors(rate=0.5), {"module": MemoryModule()}, "rowhammer is for attacks that flip"),
+        (RandomFaults(), {"module": MemoryModule()}, "rowhammer is for attacks that flip"),
         (None, {"defense": Ranger()}, "ranger restricts activations in floating point"),
         (None, {"defense": Triplication(layers=("x",))}, 'has no layer "x"'),
         (None, {"module": MemoryModule(pages=1)}, "pages is 1, but the deployed model takes"),
@@ -369,3 +431,19 @@ def test_a_network_has_to_give_a_score_a_class(digits):
             rng=stream(0, "bench"),
             classes=11,
         )
+
+
+def test_a_layer_over_tokens_computes_in_integers(digits):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Flatten(2),
+        nn.Linear(64, 12),
+        nn.ReLU(),
+        nn.Linear(12, 12),
+        nn.Flatten(),
+        nn.Linear(12, 10),
+    ).eval()
+    x = digits[0].x[:60]
+    made = deploy(module, (1, 8, 8), NumberFormat(name="int8"), calibration=x)
+    assert sum("one scale in all" in note for note in made.notes) == 2
+    assert (made.scores(x).argmax(1) == module(x).argmax(1)).double().mean() > 0.9

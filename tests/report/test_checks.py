@@ -6,7 +6,7 @@ from report_demo import EXHAUSTED, UNFINISHED, demo_record, evidence, trial
 
 from casemate.campaign.facts import NOT_LEARNED
 from casemate.evidence import HealthFlag, Severity
-from casemate.hardware.chosen import SEARCH_STUCK
+from casemate.hardware.chosen import NO_GOAL, SEARCH_STUCK
 from casemate.inference import exposure_flags
 from casemate.inference.health import SENTENCES
 from casemate.report.checks import CHECKS, flagged, silent
@@ -22,7 +22,7 @@ def raised(*flags):
 
 
 def test_every_check_that_is_made_is_explained():
-    assert set(CHECKS) == {*SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED, SEARCH_STUCK}
+    assert set(CHECKS) == {*SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED, NO_GOAL, SEARCH_STUCK}
 
 
 def test_failures_come_before_warnings_and_every_trial_is_named():

@@ -160,6 +160,7 @@ def test_flips_make_steps_over_the_seeds_that_stay_where_a_search_ended():
     (chart,) = struck_charts(rows(*trials))
     assert chart.title == "Accuracy under flipped bits: int8"
     bfa, control = chart.series
+    assert all(p.low < p.value < p.high for p in control.points)  # as wide as the samples leave
     assert [(p.x, pytest.approx(p.value)) for p in bfa.points] == [
         (0.0, 0.99),
         (1.0, 0.8),

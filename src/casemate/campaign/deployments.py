@@ -35,6 +35,11 @@ def check_target(target: Target) -> TorchTarget:
             "hardware needs a torch module, whose memory and operations are known, but this model "
             "is a function to Casemate; give a factory or an architecture"
         )
+    if target.front:
+        raise UsageError(
+            "hardware deploys the network alone, but a defense stands in front of this model; hand "
+            "over the model without it"
+        )
     if target.outputs == "labels":
         raise UsageError(
             "hardware needs a model that gives scores, but this one gives labels; declare "
@@ -91,7 +96,7 @@ def deployed_evidence(
     from casemate.hardware.gate import Inputs, bench_of, strike  # noqa: PLC0415 - as above
 
     model = check_target(target)
-    calibration, pool = _shared_out(deployment, others)
+    calibration, pool = _shared_out(others)
     known = stratified_sample(calibration, deployment.calibration, seed)
     has = stratified_sample(pool, deployment.inputs, seed)
     bench = bench_of(
@@ -142,14 +147,17 @@ def check_deployment(
     check(attack, bench)
 
 
-def _shared_out(deployment: Deployment, others: Dataset) -> tuple[Dataset, Dataset]:
-    """Return what the defender and the attacker draw from, none of it in both."""
+def _shared_out(others: Dataset) -> tuple[Dataset, Dataset]:
+    """Return what the defender and the attacker draw from: a half each, at random.
+
+    It depends on nothing that a campaign varies, so that what one of them has does not change what
+    the other has.
+    """
     import torch  # noqa: PLC0415 - as above
 
-    asked = deployment.calibration + deployment.inputs
-    first = max(1, min(len(others) - 1, round(len(others) * deployment.calibration / asked)))
     order = torch.from_numpy(stream(0, "hardware/shares").numpy().permutation(len(others)))
-    mine, theirs = order[:first].sort().values, order[first:].sort().values
+    half = len(others) // 2
+    mine, theirs = order[:half].sort().values, order[half:].sort().values
     return others.select(mine, how="to calibrate on"), others.select(theirs, how="the attacker's")
 
 

@@ -47,6 +47,12 @@ class Judgement:
 
 _OF_THE_ATTACKER = ("attack success rate", "confidence in target class, attacked")
 """What an attack that failed keeps low: too little of it proves nothing then."""
+_BEFORE_THE_ATTACK = (
+    "accuracy before deployment",
+    "storage of the defense",
+    "operations of the defense",
+    "false alarms of the defense",
+)
 _OF_THE_MODEL = ("not-finite", "random-outputs")
 
 
@@ -79,7 +85,7 @@ def judge(rule: Rule, evidence: Evidence | None) -> Judgement:
 def _doubt(rule: Rule, measured: Measurement, evidence: Evidence) -> str | None:
     """Return why a value that keeps to the limit proves nothing, or None if it does."""
     # what is measured without the attack does not suffer from the attack's failure
-    clean = "clean" in rule.measure
+    clean = "clean" in rule.measure or rule.measure in _BEFORE_THE_ATTACK
     grave = [f.id for f in evidence.failed if not clean or f.id in _OF_THE_MODEL]
     if grave:
         return f"{'the model' if clean else 'the attack'} itself failed ({', '.join(grave)})"

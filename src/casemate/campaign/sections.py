@@ -133,12 +133,14 @@ class Hardware(Deployment):
     @property
     def settings(self) -> dict[str, Any]:
         """The section with all defaults, plain JSON data."""
+        chooses = self.attack is not None and hasattr(self.attack.value, "run")
         return {
             "format": canonical(self.format),
             "attack": self.attack and self.attack.settings,
             "defense": self.defense and self.defense.settings,
-            "attacker": self.attacker if self.attack and self.defense else None,
-            "rowhammer": None if self.rowhammer is None else canonical(self.rowhammer),
+            # whom nobody chose knows nothing
+            "attacker": self.attacker if chooses and self.defense else None,
+            "rowhammer": None if self.rowhammer is None else self.rowhammer.settings,
             "calibration": self.calibration,
             "inputs": self.inputs,
         }

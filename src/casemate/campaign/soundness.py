@@ -61,7 +61,7 @@ class Soundness:
             ("attack", (*model, attack, str(trial.goal.to is None)), self._check_attack),
             ("defense", (data, defense), self._check_defense),
             ("monitor", (*model, attack, monitor), self._check_monitor),
-            ("hardware", (data, trial.model.digest, samples, struck), self._check_hardware),
+            ("hardware", (*model, samples, struck), self._check_hardware),
         )
         sound = True
         for section, name, check in checks:

@@ -10,26 +10,37 @@ import torch
 from casemate.evidence import HealthFlag, Severity
 from casemate.hardware.aftermath import Aftermath
 from casemate.hardware.attacks.attack import Observed
-from casemate.hardware.attacks.readings import Reading, Watch
+from casemate.hardware.attacks.readings import reading_of
 from casemate.hardware.defenses.guarding import MemoryGuard, ProductCheck, split
 from casemate.hardware.defenses.noticing import noticed
+from casemate.hardware.placement import Everywhere
 from casemate.stats import Measurement, rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from torch import Tensor
 
     from casemate.hardware.attacks.attack import ChosenFlips
     from casemate.hardware.attacks.outcome import Outcome
+    from casemate.hardware.attacks.readings import Reading
     from casemate.hardware.bench import Bench
     from casemate.hardware.cases import Cases
     from casemate.hardware.defenses.guarding import OwnFlips
+    from casemate.hardware.rowhammer.page_budget import PageBudget
 
-__all__ = ["SEARCH_STUCK", "chosen"]
+__all__ = ["NO_GOAL", "SEARCH_STUCK", "chosen"]
 
 SEARCH_STUCK = "search-stuck"
 """The search found no bit whose flip helps; see docs/health.md."""
+NO_GOAL = "goal-before-attack"
+"""What the attack wants is so before any bit flips; see docs/health.md."""
+
+_ENDED = {
+    "goal": "its goal on the model that it was run on",
+    "budget": "its budget",
+    "stuck": "no more bit that helps",
+}
 
 
 def chosen(
@@ -41,10 +52,10 @@ def chosen(
 ) -> tuple[Observed, dict[str, np.ndarray]]:
     """Return what an attack that chooses its flips does, and rows of the evaluation data.
 
-    The attacker searches on the model as he takes it to be: an aware one with a restriction's
-    operations in it, an unaware one without. Of a guard of memory or a check of products he knows
-    how it works, and flips beside each bit what keeps it from being undone or noticed; the search
-    itself is that on bare memory. All flips are made at once and stay.
+    The attacker searches on the model as he takes it to be: an aware one with what a defense puts
+    into it, an unaware one without. Of a guard of memory or a check of products he knows how it
+    works, and flips beside each bit what keeps it from being undone or noticed; the search itself
+    is that on memory without the guard. All flips are made at once and stay.
 
     Args:
         attack: What chooses.
@@ -52,21 +63,16 @@ def chosen(
         clean: (n,) labels that it predicts without flips.
         progress: Called with flips that were read behind the defense, and all of them.
     """
-    rng, data = bench.rng, bench.evaluation
-    constraint = None
-    if bench.module is not None:
-        constraint = bench.module.reach(bench.bare.memory, rng.child("memory module"))
-    outcome = attack.run(bench.known, bench.pool, data, rng.child("attack"), constraint=constraint)
-    wanted = [flip.number for flip in outcome.flips]
-    made = _made(bench, wanted)
-    cases, own = _so_far(bench, made)
-    read = cases
-    if bench.guard is not None:
-        read = bench.guard.guarded(bench.defended.memory, cases, own).cases
+    data, constraint = bench.evaluation, _constraint(attack, bench)
+    outcome = attack.run(
+        bench.known, bench.pool, data, bench.rng.child("attack"), constraint=constraint
+    )
+    made = _made(bench, [flip.number for flip in outcome.flips], constraint)
     shown = None if outcome.trigger is None else outcome.trigger(data.x)
-    readings, predicted, moved = _readings(attack, bench, read, shown, outcome, progress)
-    flipped = [len(_odd(made[: k + 1])) for k in range(len(made))]
-    reached = next((k for k, r in enumerate(readings) if attack.wants(r)), None)
+    behind = _Behind(attack, bench, made, shown, outcome)
+    behind.run(progress)
+    readings, flipped = behind.readings, behind.flipped
+    predicted, moved = behind.predicted, behind.moved
     rows = _rows(attack, data.labels, clean, predicted if moved is None else moved)
     if moved is not None:
         rows["clean_attacked_label"] = predicted.numpy()
@@ -77,6 +83,7 @@ def chosen(
         _count("bits flipped", flipped[-1] if flipped else 0),
     ]
     if attack.has_goal:
+        reached = next((k for k, r in enumerate(readings) if attack.wants(r)), None)
         until = 0 if attack.wants(outcome.before) else None if reached is None else flipped[reached]
         measured.append(_count("bits flipped until the goal", until))
     if shown is not None and attack.aim is not None:
@@ -90,23 +97,15 @@ def chosen(
     }
     if attack.aim is not None:
         table["success"] = [r.success for r in readings]
-    seen = noticed(bench, *_alone(bench, made)) if made else None
-    if seen is not None:
+    seen = [noticed(bench, *_as_case(bench, np.array(bits))) for bits in made]
+    if seen and seen[0] is not None:
+        detected = [bool(one.detected[0]) for one in seen if one is not None]
+        repaired = [bool(one.repaired[0]) for one in seen if one is not None]
         measured += [
-            rate("faults detected", int(seen.detected.sum()), len(made)),
-            rate("faults repaired", int(seen.repaired.sum()), len(made)),
+            rate("faults detected", sum(detected), len(made)),
+            rate("faults repaired", sum(repaired), len(made)),
         ]
-        table["detected"] = seen.detected.tolist()
-    flags = []
-    if outcome.ended == "stuck" and not outcome.flips:
-        flags.append(
-            HealthFlag(
-                id=SEARCH_STUCK,
-                severity=Severity.FAILURE,
-                message="the search found no bit whose flip brings it nearer to its goal, so that "
-                "nothing was attacked; allow more candidates, more inputs, other layers or pages",
-            )
-        )
+        table["detected"] = detected
     observed = Observed(
         measurements=tuple(measured),
         tables={"flips": table},
@@ -114,95 +113,129 @@ def chosen(
             "attack forward": outcome.spent.forward,
             "attack backward": outcome.spent.backward,
             "flips": flipped[-1] if flipped else 0,
-            "verifier forward": _verified((1 if shown is None else 2) * len(data), len(made)),
+            "verifier forward": behind.forward,
         },
-        flags=tuple(flags),
+        flags=_flags(outcome),
+        notes={"the search ended by": _ENDED[outcome.ended]},
     )
     return observed, rows
 
 
-def _verified(images: int, flips: int) -> int:
-    """Return how many inputs were read: by the attack after each flip, and behind the defense."""
-    return 2 * images * (flips + 1)
+def _constraint(attack: ChosenFlips, bench: Bench) -> PageBudget | None:
+    """Return which bits a hammered memory module lets flip, of those that the attack may flip."""
+    if bench.module is None:
+        return None
+    among = Everywhere(layers=getattr(attack, "layers", None))
+    return bench.module.reach(bench.bare.memory, bench.rng.child("memory module"), among)
 
 
-def _made(bench: Bench, wanted: Sequence[int]) -> list[list[int]]:
+def _made(bench: Bench, wanted: Sequence[int], constraint: PageBudget | None) -> list[list[int]]:
     """Return the bits that are flipped for each bit that the attacker wants flipped."""
     defense = bench.defense
     if bench.aware and isinstance(defense, (MemoryGuard, ProductCheck)):
-        return defense.evading(bench.defended.memory, wanted)
+        return defense.evading(bench.defended, wanted, constraint=constraint)
     return [[number] for number in wanted]
 
 
-def _odd(flips: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the bits that differ after some flips: those that flipped an odd number of times."""
-    made = np.array([n for f in flips for n in f], dtype=np.int64)
-    bits, times = np.unique(made, return_counts=True)
-    differ: np.ndarray = bits[times % 2 == 1]
-    return differ
-
-
-def _so_far(bench: Bench, made: Sequence[Sequence[int]]) -> tuple[Cases, OwnFlips]:
-    """Return a case for each flip with all before it."""
-    sets = [_odd(made[: k + 1]) for k in range(len(made))]
-    return _as_cases(bench, sets)
-
-
-def _alone(bench: Bench, made: Sequence[Sequence[int]]) -> tuple[Cases, OwnFlips]:
-    """Return a case for each flip with what is flipped for it, and nothing else."""
-    return _as_cases(bench, [np.array(bits, dtype=np.int64) for bits in made])
-
-
-def _as_cases(bench: Bench, sets: Sequence[np.ndarray]) -> tuple[Cases, OwnFlips]:
-    number = np.concatenate([np.zeros(0, dtype=np.int64), *sets])
-    case = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
-    return split(bench.defended.memory, case, number, len(sets))
-
-
-def _readings(
-    attack: ChosenFlips,
-    bench: Bench,
-    read: Cases,
-    shown: Tensor | None,
-    outcome: Outcome,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[Reading], Tensor, Tensor | None]:
-    """Return the model after each flip, and after the last its predictions as the data are.
-
-    Those on data as the attacker shows them are returned as well, if he shows them otherwise.
-    """
-    deployed, data = bench.defended, bench.evaluation
-    exact = bench.guard is None and bench.known is deployed
-    if exact and read.count:  # the attacker saw it so himself: only the last is missing
-        read = read.part(read.count - 1, read.count)
-    if not read.count:
-        nothing = Watch(deployed.graph, deployed.memory.values, data.x)
-        as_is = nothing.predictions(deployed.memory.values)
-        return [], as_is, None if shown is None else deployed.scores(shown).argmax(1)
-    own = Aftermath(deployed, data.x, read)
-    moved = None if shown is None else iter(Aftermath(deployed, shown, read))
-    readings: list[Reading] = []
-    for plain in own:
-        other = None if moved is None else next(moved)
-        readings.append(_reading(attack, data.labels, plain, plain if other is None else other))
-        if progress is not None:
-            progress(len(readings), read.count)
-    return [f.reading for f in outcome.flips] if exact else readings, plain, other
-
-
-def _reading(attack: ChosenFlips, labels: Tensor, plain: Tensor, shown: Tensor) -> Reading:
-    right = plain == labels
-    accuracy = float(right.double().mean())
-    if attack.aim is None:
-        return Reading(accuracy=accuracy)
-    aimed = attack.aim.at(labels)
-    hits = shown[aimed] == attack.aim.target
-    others = right[~aimed]
-    return Reading(
-        accuracy=accuracy,
-        success=float(hits.double().mean()) if len(hits) else None,
-        others=float(others.double().mean()) if len(others) else None,
+def _flags(outcome: Outcome) -> tuple[HealthFlag, ...]:
+    """Return what was wrong with the search, if anything was."""
+    if outcome.flips:
+        return ()
+    if outcome.ended == "goal":
+        message = (
+            "the goal is reached before any bit flips, so that nothing was attacked; set the "
+            "attack's goal below what the model does without flips"
+        )
+        return (HealthFlag(id=NO_GOAL, severity=Severity.FAILURE, message=message),)
+    message = (
+        "the search found no bit whose flip brings it nearer to its goal, so that nothing was "
+        "attacked; allow more candidates, more inputs, other layers or pages"
     )
+    return (HealthFlag(id=SEARCH_STUCK, severity=Severity.FAILURE, message=message),)
+
+
+class _Behind:
+    """The flips carried out one after another behind the defense, and the model after each.
+
+    Attributes:
+        readings: After each flip.
+        flipped: How many bits differ after each.
+        predicted: (n,) predictions after the last.
+        moved: The same on data as the attacker shows them; None if he shows them as they are.
+        forward: Inputs that were read for all this, by the attack as well.
+    """
+
+    def __init__(
+        self,
+        attack: ChosenFlips,
+        bench: Bench,
+        made: Sequence[Sequence[int]],
+        shown: Tensor | None,
+        outcome: Outcome,
+    ) -> None:
+        self._attack, self._bench, self._made, self._outcome = attack, bench, made, outcome
+        self.readings: list[Reading] = []
+        self.flipped: list[int] = []
+        deployed, x = bench.defended, bench.evaluation.x
+        bits = np.array([n for flips in made for n in flips], dtype=np.int64)
+        struck = deployed.memory.locate(bits[bits < deployed.memory.bits])[0]
+        regions = set(struck.tolist()) or None
+        if isinstance(bench.defense, MemoryGuard):
+            regions = None  # a guard may change words that nobody struck
+        self._plain = Aftermath(deployed, x, regions)
+        self._shown = None if shown is None else Aftermath(deployed, shown, regions)
+        self.forward = len(x) * (1 if shown is None else 2) * (len(made) + 1)
+
+    def run(self, progress: Callable[[int, int], None] | None) -> None:
+        """Read the model after each flip that the attacker has not read just so himself."""
+        bench, made = self._bench, self._made
+        # without a defense of its own, and with no other bits than he knew of, he saw the same
+        seen = (
+            bench.guard is None
+            and bench.known is bench.defended
+            and all(len(bits) == 1 for bits in made)
+        )
+        differ: set[int] = set()
+        self._read(differ)
+        for k, bits in enumerate(made):
+            differ.symmetric_difference_update(_odd(bits))
+            self.flipped.append(len(differ))
+            if seen and k + 1 < len(made):
+                self.readings.append(self._outcome.flips[k].reading)
+                continue
+            self._read(differ)
+            reading = self._reading()
+            self.readings.append(self._outcome.flips[k].reading if seen else reading)
+            if progress is not None:
+                progress(k + 1, len(made))
+
+    def _read(self, differ: Collection[int]) -> None:
+        bench = self._bench
+        case, own = _as_case(bench, np.array(sorted(differ), dtype=np.int64))
+        if bench.guard is not None:
+            case = bench.guard.guarded(bench.defended.memory, case, own).cases
+        self.predicted = self._plain.under(case)
+        self.moved = None if self._shown is None else self._shown.under(case)
+        self.forward += len(self.predicted) * (1 if self.moved is None else 2)
+
+    def _reading(self) -> Reading:
+        labels = self._bench.evaluation.labels
+        shown = self.predicted if self.moved is None else self.moved
+        return reading_of(labels, self.predicted, shown, self._attack.aim)
+
+
+def _odd(bits: Sequence[int]) -> set[int]:
+    """Return the bits that are named an odd number of times."""
+    found: set[int] = set()
+    for n in bits:
+        found ^= {n}
+    return found
+
+
+def _as_case(bench: Bench, number: np.ndarray) -> tuple[Cases, OwnFlips]:
+    """Return one case in which some bits of memory, and of a guard, are inverted."""
+    number = number.astype(np.int64)
+    return split(bench.defended.memory, np.zeros(len(number), dtype=np.int64), number, 1)
 
 
 def _rows(
@@ -232,12 +265,14 @@ def _without_flips(bench: Bench, target: int, shown: Tensor, eligible: np.ndarra
 
 
 def _count(name: str, value: int | None) -> Measurement:
+    """Return a number of bits, which is exact for this trial; None is not reached."""
+    found = None if value is None else float(value)
     return Measurement(
         name=name,
-        value=None if value is None else float(value),
-        n=0 if value is None else 1,
-        low=None,
-        high=None,
+        value=found,
+        n=0 if found is None else 1,
+        low=found,
+        high=found,
         unit="bits",
-        method="t",
+        method="exact",
     )

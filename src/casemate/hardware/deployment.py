@@ -34,6 +34,10 @@ class Deployment:
     inputs: int = 1024
 
     def __post_init__(self) -> None:
+        if self.attacker not in ("aware", "unaware"):
+            raise ParameterError(
+                "attacker", f'is "{self.attacker}", but must be one of aware, unaware'
+            )
         for key in ("calibration", "inputs"):
             if getattr(self, key) < 1:
                 raise ParameterError(key, f"is {getattr(self, key)}, but must be at least 1")

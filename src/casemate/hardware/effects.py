@@ -54,6 +54,20 @@ class Effects:
         gained = np.bincount(self.case, weights=right - was, minlength=self.count)
         return gained.astype(np.int64)
 
+    def without_numbers(self) -> Effects:
+        """Return the effects with the label -1 where a score is no finite number.
+
+        Such predictions are changed ones, whatever label their scores would give.
+        """
+        broken = self.broken_case * self.images + self.broken_image
+        kept = ~np.isin(self.case * self.images + self.image, broken)
+        return replace(
+            self,
+            case=np.concatenate([self.case[kept], self.broken_case]),
+            image=np.concatenate([self.image[kept], self.broken_image]),
+            label=np.concatenate([self.label[kept], np.full(len(self.broken_case), -1)]),
+        )
+
     def shifted(self, by: int) -> Effects:
         """Return the same effects on images that are counted from `by` on."""
         return replace(self, image=self.image + by, broken_image=self.broken_image + by)

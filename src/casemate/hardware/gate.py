@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from casemate.errors import UsageError
+from casemate.errors import ParameterError, UsageError
 from casemate.evidence import Evidence
 from casemate.hardware.attacks.attack import Accident, ChosenFlips, Observed
 from casemate.hardware.attacks.readings import Watch
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from casemate.hardware.defenses.guarding import Defense
     from casemate.hardware.deployment import Deployment
-    from casemate.hardware.implementation import Implementation
     from casemate.random import Stream
 
 __all__ = ["Inputs", "Struck", "bench_of", "check", "strike"]
@@ -99,6 +98,12 @@ def check(attack: ChosenFlips | Accident | None, bench: Bench) -> None:
     if attack is not None:
         attack.check(bench.bare)
     if bench.module is not None:
+        if attack is not None and not isinstance(attack, ChosenFlips):
+            raise ParameterError(
+                "rowhammer",
+                "is for attacks that flip bits by hammering, but this one has them struck by "
+                "chance; remove it, or choose another attack such as random-flips",
+            )
         bench.module.check(bench.bare.memory)
 
 
@@ -147,7 +152,7 @@ def strike(
         spent=_spent(found.spent, len(labels)),
         samples=rows,
         tables=found.tables,
-        notes=_notes(deployed),
+        notes={**_notes(bench), **found.notes},
     )
 
 
@@ -182,7 +187,7 @@ def _costs(bench: Bench) -> list[Measurement]:
 
 
 def _exact(name: str, value: float) -> Measurement:
-    return Measurement(name=name, value=value, n=1, low=value, high=value, method="exact")
+    return Measurement(name=name, value=value, n=1, low=value, high=value, unit="x", method="exact")
 
 
 def _false_alarms(bench: Bench) -> list[Measurement]:
@@ -195,9 +200,12 @@ def _false_alarms(bench: Bench) -> list[Measurement]:
     return [rate("false alarms of the defense", int(alarms.false.sum()), len(alarms.false))]
 
 
-def _notes(deployed: Implementation) -> dict[str, Any]:
+def _notes(bench: Bench) -> dict[str, Any]:
     """Return what the model's owner should know of its deployment."""
+    deployed = bench.defended
     notes: dict[str, Any] = {
+        "inputs to calibrate on": len(bench.clean),
+        "inputs of the attacker": len(bench.pool),
         "bits of memory": deployed.memory.bits,
         "words of memory": sum(r.count for r in deployed.memory.regions),
     }

@@ -60,6 +60,7 @@ class Integers:
     regions: list[Region] = field(default_factory=list)
     # of each node of the floating-point network: where it is now, and in which unit (None: float)
     at: dict[int, tuple[int, _Unit | None]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def build(self) -> tuple[Graph, list[Region]]:
         """Return the network and its memory's regions."""
@@ -85,7 +86,10 @@ class Integers:
         self._scores(last)
         exact = all(n.holds != "float32" for n in self.nodes[:-1])
         graph = Graph(
-            nodes=tuple(self.nodes), shape=self.graph.shape, notes=self.graph.notes, exact=exact
+            nodes=tuple(self.nodes),
+            shape=self.graph.shape,
+            notes=(*self.graph.notes, *self.notes),
+            exact=exact,
         )
         return graph, self.regions
 
@@ -111,7 +115,13 @@ class Integers:
         """Put a layer with integer weights: sums, then the unit of its output."""
         source, unit = self._integer(node.inputs[0])
         weight = self.tensors[op.weight]
-        scale_name, zero_name = self._weights(op.weight, weight, node.name)
+        # over tokens the channels of sums stand last, where units of their own are not looked for
+        whole = isinstance(op, Linear) and len(node.shape) > 1
+        scale_name, zero_name = self._weights(op.weight, weight, node.name, whole=whole)
+        if whole and self.form.granularity == "channel":
+            self.notes.append(
+                f"{node.name} runs over tokens, and its integer weights have one scale in all"
+            )
         bias = None
         if op.bias is not None:
             bias = op.bias
@@ -246,13 +256,23 @@ class Integers:
         self._add(region(unit.zero, zero, "int8", layer=name, role="zero point"))
         return unit
 
-    def _weights(self, name: str, weight: Tensor, layer: str) -> tuple[str, str | None]:
-        """Put a layer's weights; return the names of their scale and zero point."""
+    def _weights(
+        self, name: str, weight: Tensor, layer: str, *, whole: bool
+    ) -> tuple[str, str | None]:
+        """Put a layer's weights; return the names of their scale and zero point.
+
+        Args:
+            name: Of the tensor.
+            weight: In floating point.
+            layer: That reads it.
+            whole: Whether one scale is for the whole tensor, whatever the format says.
+        """
         scale_name, zero_name = f"{name}.scale", f"{name}.zero"
         if any(r.name == name for r in self.regions):  # two layers share them
             shared = any(r.name == zero_name for r in self.regions)
             return scale_name, zero_name if shared else None
-        found = quantized_weight(name, weight, layer, self.form)
+        form = replace(self.form, granularity="tensor") if whole else self.form
+        found = quantized_weight(name, weight, layer, form)
         for r in found:
             self._add(r)
         return scale_name, zero_name if len(found) > 2 else None  # noqa: PLR2004 - with a zero point

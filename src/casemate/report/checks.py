@@ -142,6 +142,13 @@ CHECKS: dict[str, Check] = {
             scope=_TRAINING,
         ),
         Check(
+            id="goal-before-attack",
+            title="A goal that is reached before any flip",
+            meaning="Nothing was attacked, so the figures say nothing of an attack.",
+            remedy="Set the attack's goal below what the model does without flips.",
+            scope="trials that search for bits of a deployed model",
+        ),
+        Check(
             id="search-stuck",
             title="A search that found no bit to flip",
             meaning="Nothing was attacked, so full accuracy says nothing of the model.",

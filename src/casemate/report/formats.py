@@ -78,7 +78,8 @@ def figure(measurement: Measurement | None) -> str:
         return "not measured"
     if _is_share(measurement):
         return percent(measurement.value)
-    return number(measurement.value)
+    times = f"{_NO_BREAK}x" if measurement.unit == "x" else ""
+    return f"{number(measurement.value)}{times}"
 
 
 def interval(measurement: Measurement | None) -> str:

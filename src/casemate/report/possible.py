@@ -17,7 +17,7 @@ ADDED = "success that the poison adds"
 """Success minus what the attacker has without the poison or without the trigger, seed by seed."""
 
 _SHARES = ("1", "probability")
-_DIFFERENCES = ("clean accuracy drop", "worst class accuracy drop", ADDED)
+_DIFFERENCES = ("clean accuracy drop", "worst class accuracy drop", "mean accuracy drop", ADDED)
 _BEYOND = "beyond another clean model"
 _DISTANCE = "distance "
 _SSIM = "ssim"

@@ -11,9 +11,9 @@ from casemate.report.curves import Chart, Point, Series
 from casemate.report.facts import parameters_in_words, share_key, varying
 from casemate.report.plots import MOST_SERIES
 from casemate.report.poisonings import ACCURACY, SEED
-from casemate.report.possible import within_shares
-from casemate.report.struck import UNDER, format_in_words
-from casemate.stats import mean
+from casemate.report.possible import as_wide_as
+from casemate.report.struck import UNDER, format_in_words, module_in_words
+from casemate.stats import mean, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,15 +81,16 @@ def _error_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
     series = []
     for run in runs.values():
         points = [_point(float(_attack(r)["rate"]), r, UNDER) for r in run]
-        if len({p.x for p in points}) < 2 and len(rows) > 1:  # noqa: PLR2004 - no curve
+        if len({p.x for p in points}) < 2:  # noqa: PLR2004 - no curve
             continue
         first = run[0].first
+        brief = ", ".join(w for w in (_words_of_defense(first), _where(first, rows)) if w)
         origin = [_point(0.0, run[0], ACCURACY)] if ACCURACY in run[0].figures else []
         series.append(
             Series(
-                label=", ".join(w for w in (format_in_words(first), _defense(first)) if w),
+                label=", ".join(w for w in (format_in_words(first), brief) if w),
                 name=format_in_words(first),
-                brief=_defense(first),
+                brief=brief,
                 kind="budget",
                 control=False,
                 points=tuple(sorted([*origin, *points], key=lambda p: p.x)),
@@ -140,24 +141,48 @@ def _defense(first: Facts) -> str:
     return "" if not defense else str(defense.get("name", "unnamed"))
 
 
+def _words_of_defense(first: Facts) -> str:
+    """Return a model's defense with its parameters; empty without one."""
+    defense = (first.trial.settings.get("hardware") or {}).get("defense") or {}
+    rest = parameters_in_words({k: v for k, v in defense.items() if k != "name"})
+    return " ".join(w for w in (_defense(first), rest) if w)
+
+
+def _where(first: Facts, rows: Sequence[Struck]) -> str:
+    """Return what else sets the errors of one curve apart from those of others: their layers."""
+    mine = first.parameters
+    differing = {
+        name: value
+        for name, value in mine.items()
+        if any(r.first.parameters.get(name) != value for r in rows)
+    }
+    return parameters_in_words(differing)
+
+
 def _knows(first: Facts) -> str:
     return str((first.trial.settings.get("hardware") or {}).get("attacker") or "")
 
 
 def _hammered(row: Struck) -> str:
     module = (row.first.trial.settings.get("hardware") or {}).get("rowhammer")
-    return "" if not module else f"rowhammer {formats.value(module.get('profile', ''))}"
+    return "" if not module else f"rowhammer {module_in_words(module)}"
 
 
 def _steps(row: Struck) -> tuple[Point, ...]:
     """Return the mean accuracy over seeds after so many flips; a search that ended stays there."""
     runs = [run for f in row.trials if (run := _run(f))]
+    samples = max(m.n for f in row.trials if (m := f.measurement(ACCURACY)) is not None)
     steps = sorted({x for run in runs for x, _ in run})
     if len(steps) > _MOST_STEPS:
         steps = [steps[round(i * (len(steps) - 1) / (_MOST_STEPS - 1))] for i in range(_MOST_STEPS)]
     points = []
     for x in steps:
-        found = within_shares(mean(UNDER, [_at(run, x) for run in runs], "1"))
+        values = [_at(run, x) for run in runs]
+        ends = [wilson(round(v * samples), samples) for v in values]
+        found = mean(UNDER, values, "1")
+        if len(values) == 1:  # what another seed would do is not known, what the samples leave is
+            found = replace(found, low=ends[0][0], high=ends[0][1])
+        found = as_wide_as(found, ends)
         assert found.value is not None  # noqa: S101 - there is a run
         points.append(
             Point(

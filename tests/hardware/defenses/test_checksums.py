@@ -139,7 +139,7 @@ def test_what_it_cannot_guard_is_one_sentence():
     held = Memory([region("a", torch.randn(4), "float32", layer="a", role="weight")])
     with pytest.raises(UsageError, match="radar needs weights of eight bits"):
         RADAR().storage(held)
-    with pytest.raises(ParameterError, match=r"^radar\.group is 1"):
+    with pytest.raises(ParameterError, match=r"^radar\.group must be a whole number from 2"):
         RADAR(group=1)
-    with pytest.raises(ParameterError, match=r"^radar\.bits is 4"):
+    with pytest.raises(ParameterError, match=r"^radar\.bits must be a whole number"):
         RADAR(bits=4)

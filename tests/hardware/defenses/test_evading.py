@@ -16,7 +16,7 @@ from casemate.hardware.defenses.guarding import split
 from casemate.hardware.defenses.product_checksums import ProductChecksums
 from casemate.hardware.defenses.triplication import Triplication
 from casemate.hardware.formats import NumberFormat
-from casemate.hardware.implementation import deploy
+from casemate.hardware.implementation import Implementation, deploy
 from casemate.hardware.memory import Memory, region
 
 
@@ -28,6 +28,11 @@ def memory(n=400):
             region("a.bias", torch.arange(3.0), "int32", layer="a", role="bias"),
         ]
     )
+
+
+def of(held):
+    """Return a deployed model of which only the memory counts."""
+    return Implementation(None, held, NumberFormat(name="int8"))
 
 
 def odd(bits):
@@ -49,7 +54,7 @@ WANTED = st.lists(st.integers(0, 399), min_size=1, max_size=8, unique=True)
 @given(WANTED)
 def test_the_decoder_turns_check_bits_and_hands_out_the_wanted_ones(wanted):
     held, guard = memory(), SECDED()
-    made = guard.evading(held, wanted)
+    made = guard.evading(of(held), wanted)
     for k in range(len(wanted)):
         assert made[k][0] == wanted[k]
         assert read(guard, held, made[: k + 1])[0] == sorted(wanted[: k + 1])
@@ -61,7 +66,7 @@ def test_the_decoder_turns_check_bits_and_hands_out_the_wanted_ones(wanted):
 @given(WANTED)
 def test_two_copies_outvote_the_third(wanted):
     held, guard = memory(), Triplication()
-    made = guard.evading(held, wanted)
+    made = guard.evading(of(held), wanted)
     assert {len(bits) for bits in made} == {2}
     assert read(guard, held, made)[0] == sorted(wanted)
     assert read(guard, held, [[n] for n in wanted])[0] == []
@@ -74,14 +79,14 @@ def test_a_bit_that_is_not_copied_is_alone():
             region("b", torch.arange(4.0), "int8", layer="two", role="weight"),
         ]
     )
-    assert Triplication(layers=("two",)).evading(held, [3, 33]) == [[3], [33, 65]]
+    assert Triplication(layers=("two",)).evading(of(held), [3, 33]) == [[3], [33, 65]]
 
 
 @given(WANTED, st.integers(0, 30))
 def test_no_key_shows_weights_that_cancel(wanted, key):
     held, guard = memory(), RADAR(group=100, key=key)
     wanted = [8 * n + 7 for n in wanted]  # sign bits, which move a checksum by 128
-    made = guard.evading(held, wanted)
+    made = guard.evading(of(held), wanted)
     seen, noticed = read(guard, held, made)
     partners = {n for bits in made for n in bits[1:]}
     if all(len(bits) == 2 for bits in made):
@@ -95,7 +100,7 @@ def test_no_key_shows_weights_that_cancel(wanted, key):
 
 def test_most_flips_find_a_partner_that_cancels_for_every_key():
     held = memory()
-    made = RADAR(group=100).evading(held, [8 * n + 7 for n in range(0, 400, 40)])
+    made = RADAR(group=100).evading(of(held), [8 * n + 7 for n in range(0, 400, 40)])
     sure = [bits for bits in made if len(bits) == 2 and (bits[1] - bits[0]) // 8 % 64 == 0]
     assert len(sure) >= 9
     for key in range(8):
@@ -105,7 +110,7 @@ def test_most_flips_find_a_partner_that_cancels_for_every_key():
 def test_small_groups_have_no_such_partner_and_half_of_the_keys_notice():
     held = memory()
     noticed = [
-        read(guard, held, guard.evading(held, [8 * 17 + 7]))[1]
+        read(guard, held, guard.evading(of(held), [8 * 17 + 7]))[1]
         for guard in (RADAR(group=8, key=key) for key in range(60))
     ]
     assert 15 < sum(noticed) < 45
@@ -120,7 +125,7 @@ def test_sums_of_channels_stay(scheme):
     guard, held = ProductChecksums(), made.memory
     first = held.span("1.weight")[0]
     wanted = [first + 8 * w + 6 for w in (3, 40, 200)]
-    sets = [guard.evading(held, wanted), [[n] for n in wanted]]
+    sets = [guard.evading(made, wanted), [[n] for n in wanted]]
     detected = []
     for bits in sets:
         number = odd([n for flip in bits for n in flip])
@@ -133,4 +138,54 @@ def test_sums_of_channels_stay(scheme):
 
 def test_words_that_are_no_integers_cannot_be_made_up_for():
     made = deploy(nn.Sequential(nn.Linear(4, 3)).eval(), (4,))
-    assert ProductChecksums().evading(made.memory, [5, 70]) == [[5], [70]]
+    assert ProductChecksums().evading(made, [5, 70]) == [[5], [70]]
+
+
+class Only:
+    """A constraint under which some bits can flip, and each once."""
+
+    def __init__(self, bits):
+        self.bits, self.added = set(bits), []
+
+    def possible(self, numbers):
+        return np.isin(numbers, sorted(self.bits - set(self.added)))
+
+    def add(self, number):
+        assert number in self.bits
+        self.added.append(number)
+
+
+def test_second_flips_keep_to_the_cells_that_can_flip():
+    held, guard = memory(), RADAR(group=100)
+    wanted = [8 * 17 + 7]
+    (both,) = guard.evading(of(held), wanted)
+    nearest = both[1]
+    others = {8 * w + 7 for w in range(400)} - {nearest}
+    (other,) = guard.evading(of(held), wanted, constraint=Only(others))
+    assert other[1] in others
+    none = Only(())
+    assert guard.evading(of(held), wanted, constraint=none) == [wanted]
+    module = nn.Sequential(nn.Linear(32, 16)).eval()
+    made = deploy(module, (32,), NumberFormat(name="int8"), calibration=torch.rand(9, 32))
+    first = made.memory.span("0.weight")[0]
+    checks = ProductChecksums()
+    (pair,) = checks.evading(made, [first + 6])
+    assert len(pair) == 2
+    left = Only({first + 8 * 32 * o + 6 for o in range(16)} - {pair[1]})
+    (again,) = checks.evading(made, [first + 6], constraint=left)
+    assert again[1:] == left.added != pair[1:]
+    assert checks.evading(made, [first + 6], constraint=Only(())) == [[first + 6]]
+
+
+def test_channels_with_units_of_their_own_and_unchecked_layers_have_no_second_flip():
+    torch.rand(9, 4, 6, 6)
+    module = nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=4), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5)
+    ).eval()
+    for granularity, pairs in (("channel", 1), ("tensor", 2)):
+        form = NumberFormat(name="int8", granularity=granularity, activations="float32")
+        made = deploy(module, (4, 6, 6), form)
+        found = ProductChecksums().evading(
+            made, [made.memory.span("0.weight")[0] + 6, made.memory.span("3.weight")[0] + 6]
+        )
+        assert [len(bits) for bits in found] == [1, pairs]

@@ -404,3 +404,6 @@ def test_networks_that_were_trained_once_are_found_on_the_shelf(tmp_path):
         assert found[-1][1:] == found[-2][1:]
         found.append(len(shelf.kept) - kept)
     assert found[2::3] == [2, 0, 1]  # surrogate and networks, nothing, other networks
+    other = Lab(architecture=MLP(hidden=(5,)), recipe=Recipe(epochs=1), shelf=shelf)
+    attack.poison(data, RNG, other)
+    assert len(shelf.kept) == 5  # of another surrogate they are others

@@ -67,12 +67,14 @@ class Observed:
         tables: Figures that belong together, as `Evidence.tables`.
         spent: As `Evidence.spent`.
         flags: Signs that something did not run as it should.
+        notes: What else there is to say, as `Evidence.notes`.
     """
 
     measurements: tuple[Measurement, ...]
     tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     flags: tuple[HealthFlag, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from casemate.hardware.attacks.objectives import CrossEntropy, SigmoidMargin
 from casemate.hardware.attacks.progressive import ProgressiveSearch
 from casemate.hardware.attacks.samples import Samples
-from casemate.hardware.parameters import check_choice, check_number, check_whole
+from casemate.hardware.parameters import check_choice, check_names, check_number, check_whole
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class BFA:
         check_choice("objective", self.objective, ("cross-entropy", "sigmoid margin"))
         check_number("temperature", self.temperature, low=1e-6)
         check_whole("budget", self.budget)
+        check_names("layers", self.layers)
         check_number("level", self.level, low=0.0, high=1.0)
         check_whole("batch", self.batch)
         check_whole("candidates", self.candidates)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -16,19 +16,22 @@ from casemate.hardware.distinct import distinct
 from casemate.hardware.parameters import check_number, check_whole
 from casemate.hardware.placement import Everywhere
 from casemate.hardware.strata import all_bits
-from casemate.stats import mean, rate
+from casemate.stats import mean, rate, wilson
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from casemate.hardware.bench import Bench
+    from casemate.hardware.cases import Cases
+    from casemate.hardware.defenses.guarding import OwnFlips
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Role
+    from casemate.stats import Measurement
 
 __all__ = ["BitErrors"]
 
-_MOST_FLIPS = 1 << 26  # of all draws together: 512 MiB of int64
+_MOST_FLIPS = 1 << 25  # of one draw; a guard takes up to 300 bytes for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +73,15 @@ class BitErrors:
         Everywhere(roles=self.roles, layers=self.layers)  # refuses what is none of them
 
     def check(self, deployed: Implementation) -> None:
-        """Raise `UsageError` if a layer does not exist, or the errors of all draws are too many."""
+        """Raise `UsageError` if a layer does not exist, or one draw makes too many errors."""
         memory = deployed.memory
         among = Everywhere(roles=self.roles, layers=self.layers)
-        bits = all_bits(memory, among.regions(memory)).population
-        if bits * self.rate * self.draws > _MOST_FLIPS:
+        expected = all_bits(memory, among.regions(memory)).population * self.rate
+        if expected > _MOST_FLIPS:
             raise ParameterError(
-                "draws",
-                f"is {self.draws}, which at this rate makes {bits * self.rate * self.draws:.3g} "
-                f"wrong bits in all; ask for at most {int(_MOST_FLIPS / bits / self.rate)}",
+                "rate",
+                f"is {self.rate:g}, which makes {expected:.3g} wrong bits in one draw; at most "
+                f"{_MOST_FLIPS / expected * self.rate:.3g} fits into memory",
             )
 
     def forwards(self, layers: int, images: int) -> int:
@@ -100,41 +103,79 @@ class BitErrors:
             bench: The deployed model and what stands beside it.
             progress: Called with draws done and draws in all.
         """
-        memory, guard = bench.defended.memory, bench.guard
-        among = Everywhere(roles=self.roles, layers=self.layers)
-        bits = all_bits(memory, among.regions(memory))
-        more = guard.storage(memory) if guard is not None else 0
-        rng = bench.rng.child("bit errors").numpy()
-        counts = rng.binomial(bits.population + more, self.rate, self.draws)
-        drawn = [distinct(rng, bits.population + more, k) for k in counts.tolist()]
-        rank = np.concatenate([np.zeros(0, dtype=np.int64), *drawn])
-        own = rank >= bits.population
-        number = np.where(own, memory.bits + rank - bits.population, 0)
-        number[~own] = bits.at(rank[~own])
-        case = np.repeat(np.arange(self.draws), counts)
-        struck, own_flips = split(memory, case, number, self.draws)
-        cases = struck
-        if guard is not None:
-            cases = guard.guarded(memory, struck, own_flips).cases
+        drawn = _Drawn(self, bench)
         labels = bench.evaluation.labels
-        accuracies = []
-        for i, predicted in enumerate(Aftermath(bench.defended, bench.evaluation.x, cases)):
-            accuracies.append(float((predicted == labels).double().mean()))
+        after = Aftermath(bench.defended, bench.evaluation.x)
+        accuracies, seen, counts = [], [], []
+        for i in range(self.draws):
+            struck, own = drawn.errors()
+            counts.append(drawn.count)
+            read = struck
+            if bench.guard is not None:
+                read = bench.guard.guarded(bench.defended.memory, struck, own).cases
+            accuracies.append(float((after.under(read) == labels).double().mean()))
+            if drawn.count:
+                seen.append(noticed(bench, struck, own))
             if progress is not None:
                 progress(i + 1, self.draws)
         measurements = [
-            mean("accuracy under attack", accuracies, "1"),
-            mean("bits flipped", counts.astype(float).tolist(), "bits"),
+            _accuracy(accuracies, len(labels)),
+            mean("bits flipped", [float(c) for c in counts], "bits"),
         ]
-        seen = noticed(bench, struck, own_flips)
-        if seen is not None:
-            wrong = counts > 0
+        found = [one for one in seen if one is not None]
+        if found or (bench.defense is not None and not seen):
             measurements += [
-                rate("faults detected", int(seen.detected[wrong].sum()), int(wrong.sum())),
-                rate("faults repaired", int(seen.repaired[wrong].sum()), int(wrong.sum())),
+                rate("faults detected", sum(bool(one.detected[0]) for one in found), len(found)),
+                rate("faults repaired", sum(bool(one.repaired[0]) for one in found), len(found)),
             ]
         return Observed(
             measurements=tuple(measurements),
-            tables={"draws": {"bits flipped": counts.tolist(), "accuracy": accuracies}},
-            spent={"faults": int(counts.sum()), "bits that can be struck": bits.population + more},
+            tables={"draws": {"bits flipped": counts, "accuracy": accuracies}},
+            spent={
+                "faults": sum(counts),
+                "bits that can be struck": drawn.population,
+                "verifier forward": self.draws * len(labels),
+            },
         )
+
+
+class _Drawn:
+    """Errors drawn one set after another, in the memory and in what a guard adds to it.
+
+    Attributes:
+        population: Bits that can be wrong.
+        count: How many of them were in the last draw.
+    """
+
+    def __init__(self, attack: BitErrors, bench: Bench) -> None:
+        self._memory, self._rate = bench.defended.memory, attack.rate
+        among = Everywhere(roles=attack.roles, layers=attack.layers)
+        self._bits = all_bits(self._memory, among.regions(self._memory))
+        more = bench.guard.storage(self._memory) if bench.guard is not None else 0
+        self.population = self._bits.population + more
+        self.count = 0
+        self._rng = bench.rng.child("bit errors").numpy()
+
+    def errors(self) -> tuple[Cases, OwnFlips]:
+        """Return one case of errors."""
+        self.count = int(self._rng.binomial(self.population, self._rate))
+        rank = distinct(self._rng, self.population, self.count)
+        own = rank >= self._bits.population
+        number = np.where(own, self._memory.bits + rank - self._bits.population, 0)
+        number[~own] = self._bits.at(rank[~own])
+        return split(self._memory, np.zeros(len(number), dtype=np.int64), number, 1)
+
+
+def _accuracy(accuracies: Sequence[float], images: int) -> Measurement:
+    """Return the mean accuracy over draws, no surer than the images leave it.
+
+    Student's interval is over the draws, all of them on the same images.
+    """
+    found = mean("accuracy under attack", accuracies, "1")
+    assert found.value is not None  # noqa: S101 - there is a draw
+    low, high = wilson(round(found.value * images), images)
+    return replace(
+        found,
+        low=low if found.low is None else max(0.0, min(low, found.low)),
+        high=high if found.high is None else min(1.0, max(high, found.high)),
+    )

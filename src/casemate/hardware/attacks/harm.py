@@ -22,6 +22,9 @@ _AT_ONCE = 4096  # faults that are tried in one call
 class Harm:
     """Changed and lost predictions by the number of a bit, remembered.
 
+    A prediction with a score that is no finite number is one that serves nobody: it counts as
+    changed, and as wrong.
+
     Args:
         injector: Of the model that runs.
         truth: (images,) labels.
@@ -72,7 +75,7 @@ class Harm:
             cases = flips(memory, np.arange(len(part)), part, len(part))
             if self._guard is not None:
                 cases = self._guard.guarded(memory, cases).cases
-            effects = self._injector.effects(cases)
+            effects = self._injector.effects(cases).without_numbers()
             lost = -effects.gained(self._injector.labels, self._truth)
             parts.append(np.stack([effects.changed, lost]))
             if self._told is not None:

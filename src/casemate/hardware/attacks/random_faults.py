@@ -40,7 +40,9 @@ __all__ = ["RandomFaults"]
 Estimator = Literal["stratified", "importance", "simple", "exhaustive"]
 
 _ESTIMATORS = ("stratified", "importance", "simple", "exhaustive")
+_MEMORY = 4 << 30  # bytes for activations and work; images are done in parts if need be
 _NOTICED = 400  # faults on which a defense's notice is measured
+_BITS_A_TENSOR = 1 << 17  # about those of LeNet, for estimates of time
 _FASTER = 20  # times as fast as a pass a fault, at least, in the measurements of docs/benchmarks.md
 
 
@@ -62,7 +64,6 @@ class RandomFaults:
         critical: A fault is critical if it costs more accuracy than that, in [0, 1].
         roles: Which words: "weight", "bias", "norm", "scale", "zero point".
         layers: Names of the layers; all if omitted.
-        memory: MiB that activations and work may take; images are done in parts if need be.
     """
 
     estimator: Estimator = "stratified"
@@ -71,7 +72,6 @@ class RandomFaults:
     critical: float = 0.05
     roles: tuple[Role, ...] = ("weight", "bias", "norm", "scale", "zero point")
     layers: tuple[str, ...] | None = None
-    memory: int = 4096
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         threat="hardware-faults",
@@ -93,7 +93,6 @@ class RandomFaults:
         check_number("tolerance", self.tolerance, low=1e-6)
         check_whole("budget", self.budget)
         check_number("critical", self.critical, low=0.0, high=1.0)
-        check_whole("memory", self.memory)
         Everywhere(roles=self.roles, layers=self.layers)  # refuses what is none of them
 
     def check(self, deployed: Implementation) -> None:
@@ -107,8 +106,10 @@ class RandomFaults:
             layers: Tensors of weights that the model has.
             images: Of the evaluation data.
         """
-        del layers
-        return images + 3 * self.budget * images // _FASTER
+        faults = 3 * self.budget
+        if self.estimator == "exhaustive":
+            faults = max(faults, layers * _BITS_A_TENSOR)
+        return images + faults * images // _FASTER
 
     def observe(
         self, bench: Bench, *, progress: Callable[[int, int], None] | None = None
@@ -124,7 +125,7 @@ class RandomFaults:
         regions = [r for r in among.regions(memory) if r.count]
         population = sum(r.bits for r in regions)
         most = population if self.estimator == "exhaustive" else min(3 * self.budget, population)
-        injector = Injector(bench.defended, bench.evaluation.x, memory=self.memory << 20)
+        injector = Injector(bench.defended, bench.evaluation.x, memory=_MEMORY)
         harm = Harm(
             injector,
             bench.evaluation.labels.numpy(),
@@ -155,7 +156,11 @@ class RandomFaults:
         return Observed(
             measurements=tuple(measurements),
             tables={"vulnerability": _map(regions, strata)} if strata else {},
-            spent={"faults": harm.tried, "bits that can be struck": population},
+            spent={
+                "faults": harm.tried,
+                "bits that can be struck": population,
+                "verifier forward": len(bench.evaluation),
+            },
         )
 
 

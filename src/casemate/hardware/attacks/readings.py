@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Goal = Callable[["Reading"], bool]
 
-__all__ = ["Aim", "Judge", "Reading", "Watch", "outputs_before"]
+__all__ = ["Aim", "Judge", "Reading", "Watch", "outputs_before", "reading_of"]
 
 _AT_ONCE = 256  # images
 
@@ -144,16 +144,30 @@ class Judge:
     def read(self, values: Mapping[str, Tensor]) -> Reading:
         """Return how the model fares with these numbers in memory."""
         predicted = self._watch.predictions(values)
-        right = predicted == self._labels
-        if self._aim is None:
-            return Reading(accuracy=_share(right) or 0.0)
-        aimed = self._aim.at(self._labels)
-        shown = predicted if self._moved is None else self._moved.predictions(values)
-        return Reading(
-            accuracy=_share(right) or 0.0,
-            success=_share(shown[aimed] == self._aim.target),
-            others=_share(right[~aimed]),
-        )
+        shown = predicted
+        if self._aim is not None and self._moved is not None:
+            shown = self._moved.predictions(values)
+        return reading_of(self._labels, predicted, shown, self._aim)
+
+
+def reading_of(labels: Tensor, predicted: Tensor, shown: Tensor, aim: Aim | None) -> Reading:
+    """Return how predictions fare.
+
+    Args:
+        labels: (n,) true ones.
+        predicted: (n,) of the inputs as they are.
+        shown: (n,) of the inputs as the attacker shows them.
+        aim: What the attacker wants of which inputs; None is only wrong predictions.
+    """
+    right = predicted == labels
+    if aim is None:
+        return Reading(accuracy=_share(right) or 0.0)
+    aimed = aim.at(labels)
+    return Reading(
+        accuracy=_share(right) or 0.0,
+        success=_share(shown[aimed] == aim.target),
+        others=_share(right[~aimed]),
+    )
 
 
 def _share(hits: Tensor) -> float | None:

@@ -12,6 +12,7 @@ from casemate.hardware.attacks.readings import Aim
 from casemate.hardware.parameters import (
     check_choice,
     check_class,
+    check_names,
     check_number,
     check_whole,
 )
@@ -90,9 +91,13 @@ class TBFA:
     has_goal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_whole("target", self.target, low=0)
+        if self.source is not None:
+            check_whole("source", self.source, low=0)
         check_choice("variant", self.variant, (_ALL, _ONE, _STEALTHY))
         check_number("balance", self.balance, low=0.0)
         check_whole("budget", self.budget)
+        check_names("layers", self.layers)
         check_number("success", self.success, low=1e-6, high=1.0)
         if self.batch is not None:
             check_whole("batch", self.batch)

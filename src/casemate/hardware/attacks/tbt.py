@@ -89,6 +89,7 @@ class TBT:
     has_goal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_whole("target", self.target, low=0)
         check_whole("neurons", self.neurons)
         check_whole("size", self.size)
         check_whole("margin", self.margin, low=0)

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from casemate.errors import ParameterError, UsageError
+from casemate.errors import UsageError
 from casemate.hardware.cases import Cases
 from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.defenses.guarding import Guarded, OwnFlips
+from casemate.hardware.parameters import check_whole
 from casemate.random import stream
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
 
@@ -61,10 +63,9 @@ class RADAR:
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if self.group < 2:  # noqa: PLR2004 - one weight is no group
-            raise ParameterError("radar.group", f"is {self.group}, but a group has at least 2")
-        if not 2 <= self.bits <= _MOST_BITS:  # noqa: PLR2004 - as the paper has them
-            raise ParameterError("radar.bits", f"is {self.bits}, but must be 2 or 3")
+        check_whole("radar.group", self.group, low=2)
+        check_whole("radar.bits", self.bits, low=2, high=_MOST_BITS)
+        check_whole("radar.key", self.key, low=0)
 
     def check(self, deployed: Implementation) -> None:
         """Raise `UsageError` if no weights are integers of eight bits."""
@@ -75,7 +76,13 @@ class RADAR:
         weights = sum(r.count for r in _protected(deployed.memory))
         return Cost(bits=self.secure(deployed.memory), operations=weights)
 
-    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+    def evading(
+        self,
+        deployed: Implementation,
+        numbers: Sequence[int],
+        *,
+        constraint: Constraint | None = None,
+    ) -> list[list[int]]:
         """Return each bit with one of its group that cancels it in the checksum.
 
         That is the same bit of a weight whose place is a multiple of 16 further, with the other
@@ -83,6 +90,7 @@ class RADAR:
         same or the other value, which cancels for half of all keys. A bit of words that no
         signature covers is alone.
         """
+        memory = deployed.memory
         held = {memory.names[r.name]: r for r in _protected(memory)}
         taken = {int(n) for n in numbers}
         now: dict[int, int] = {}  # bits that flipped, and their value since
@@ -93,10 +101,14 @@ class RADAR:
         ):
             flips = [number]
             if region in held:
-                partner = self._partner(memory, held[region], word, bit, taken, now)
+                partner = self._partner(
+                    memory, held[region], word, bit, taken, now, constraint=constraint
+                )
                 if partner is not None:
                     flips.append(partner)
                     taken.add(partner)
+                    if constraint is not None:
+                        constraint.add(partner)
             for n in flips:
                 now[n] = 1 - now.get(n, int(memory.read(np.array([n]))[0]))
             found.append(flips)
@@ -164,6 +176,8 @@ class RADAR:
         bit: int,
         taken: Collection[int],
         now: Mapping[int, int],
+        *,
+        constraint: Constraint | None,
     ) -> int | None:
         """Return a bit whose flip cancels that of a weight's bit, or None if there is none."""
         step = self._groups(region)
@@ -175,6 +189,8 @@ class RADAR:
         for i, n in enumerate(bits.tolist()):
             value[i] = now.get(n, value[i])
         free = ~np.isin(bits, list(taken))
+        if constraint is not None:
+            free &= constraint.possible(bits)
         own = now.get(mine, int(memory.read(np.array([mine]))[0]))
         apart = np.abs(group // step - word // step)
         same_sign = (apart > 0) & (apart % _WIDTH == 0)
@@ -207,7 +223,7 @@ class RADAR:
         out_case, out_word, out_raw = [case[kept]], [word[kept]], [raw[kept]]
         nothing = _zero(memory, region)
         for k in keys[differs].tolist():
-            members = np.flatnonzero(groups == k % len(sums))
+            members = np.arange(k % len(sums), region.count, len(sums))
             out_case.append(np.full(len(members), k // len(sums)))
             out_word.append(members)
             zeros = nothing[members] if len(nothing) > 1 else np.full(len(members), nothing[0])

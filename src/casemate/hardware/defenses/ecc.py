@@ -17,6 +17,7 @@ from casemate.threats import Stage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.cases import Cases
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory
@@ -58,11 +59,19 @@ class SECDED:
         """Return the check bits; the memory's controller computes."""
         return Cost(bits=self.storage(deployed.memory), operations=0)
 
-    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+    def evading(
+        self,
+        deployed: Implementation,
+        numbers: Sequence[int],
+        *,
+        constraint: Constraint | None = None,
+    ) -> list[list[int]]:
         """Return each bit with check bits of its word, so that the decoder turns a check bit.
 
         Flips of one word add up: what those of before leave of the syndrome is counted.
         """
+        del constraint  # check bits are the guard's own
+        memory = deployed.memory
         wanted = np.array(numbers, dtype=np.int64)
         byte, bit = memory.addresses(wanted)
         word, column = byte // _BYTE, columns()[byte % _BYTE * _BYTE + bit]

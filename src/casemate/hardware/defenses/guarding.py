@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.cases import Cases
     from casemate.hardware.defenses.cost import Cost
     from casemate.hardware.implementation import Implementation
@@ -115,12 +116,20 @@ class MemoryGuard(Protocol):
     def cost(self, deployed: Implementation) -> Cost:
         """Return what it takes."""
 
-    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+    def evading(
+        self,
+        deployed: Implementation,
+        numbers: Sequence[int],
+        *,
+        constraint: Constraint | None = None,
+    ) -> list[list[int]]:
         """Return for each of some flips the bits that an attacker who knows the guard flips for it.
 
         Args:
-            memory: Without faults.
+            deployed: Without faults.
             numbers: Of the bits that are to stay flipped, in the order in which they flip.
+            constraint: Which other bits of the memory can flip beside those; what is chosen is
+                added to it. It does not bind the guard's own bits.
 
         Returns:
             Their numbers, the wanted one among them; those of the guard are counted on from the
@@ -177,7 +186,13 @@ class ProductCheck(Protocol):
     def cost(self, deployed: Implementation) -> Cost:
         """Return what it takes."""
 
-    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+    def evading(
+        self,
+        deployed: Implementation,
+        numbers: Sequence[int],
+        *,
+        constraint: Constraint | None = None,
+    ) -> list[list[int]]:
         """Return for each of some flips the bits that an attacker flips for it, as of a guard."""
 
     def alarms(

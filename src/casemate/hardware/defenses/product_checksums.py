@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from casemate.errors import ParameterError, UsageError
-from casemate.hardware.cases import changed_words
+from casemate.hardware.aftermath import values_under
 from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.defenses.guarding import Alarms
 from casemate.hardware.ops.conv import Conv2d
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.cases import Cases
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ProductChecksums"]
 
 _WIDTH = 32  # bits of a checksum's weight
+_IMAGES = 64  # that run at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,22 +72,36 @@ class ProductChecksums:
         """Return the sums of weights, and the multiplications with them."""
         return Cost(bits=self.storage(deployed), operations=self.multiplications(deployed))
 
-    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+    def evading(
+        self,
+        deployed: Implementation,
+        numbers: Sequence[int],
+        *,
+        constraint: Constraint | None = None,
+    ) -> list[list[int]]:
         """Return each bit with the same one of another channel's weight of the same input.
 
-        That one has the other value, so that the sum stays: set in one, cleared in the other. Where
-        all channels have the same value, and where words are no integers, whose bits weigh
-        differently in each, a bit is alone.
+        That one has the other value, so that the sum stays: set in one, cleared in the other. A bit
+        is alone where no channel's weight has the other value, in words that are no integers, whose
+        bits weigh differently in each, where channels have units of their own that the sum is made
+        in, and in layers that are not checked.
         """
+        memory = deployed.memory
+        checked = {op.weight for op in _layers(deployed).values() if _sums_integers(op, memory)}
         taken = {int(n) for n in numbers}
         now: dict[int, int] = {}
         found = []
         for number in numbers:
             flips = [number]
-            partner = _opposite(memory, number, taken, now)
+            region = memory.regions[int(memory.locate(np.array([number]))[0][0])]
+            partner = None
+            if region.name in checked:
+                partner = _opposite(memory, number, taken, now, constraint)
             if partner is not None:
                 flips.append(partner)
                 taken.add(partner)
+                if constraint is not None:
+                    constraint.add(partner)
             for n in flips:
                 now[n] = 1 - now.get(n, int(memory.read(np.array([n]))[0]))
             found.append(flips)
@@ -104,7 +120,8 @@ class ProductChecksums:
         more = 0
         for i, op in _layers(implementation).items():
             shape = graph.nodes[i].shape
-            positions = int(np.prod(shape[1:])) if isinstance(op, Conv2d) else 1
+            # a position of an image or a token
+            positions = int(np.prod(shape[1:] if isinstance(op, Conv2d) else shape[:-1]))
             more += positions * values[op.weight][0].numel()
         return more
 
@@ -128,7 +145,7 @@ class ProductChecksums:
         detected = np.zeros((cases.count, len(x)), dtype=bool)
         for c in range(cases.count):
             mine = cases.part(c, c + 1)
-            values = _changed(implementation, mine)
+            values = values_under(implementation, mine)
             for i, difference in _differences(implementation, values, x).items():
                 detected[c] |= ~(difference <= limits[i]).numpy()  # NaN is an alarm
         false = np.zeros(len(x), dtype=bool)
@@ -137,21 +154,33 @@ class ProductChecksums:
         return Alarms(detected, false)
 
 
+def _sums_integers(op: Conv2d | Linear, memory: Memory) -> bool:
+    """Return whether the same bit of two channels' weights weighs the same in their sum."""
+    if memory[op.weight].word.name not in ("int8", "int4"):
+        return False
+    return op.weight_scale is None or memory[op.weight_scale].count == 1
+
+
 def _opposite(
-    memory: Memory, number: int, taken: Collection[int], now: Mapping[int, int]
+    memory: Memory,
+    number: int,
+    taken: Collection[int],
+    now: Mapping[int, int],
+    constraint: Constraint | None,
 ) -> int | None:
     """Return the same bit of another channel's weight of the same input with the other value."""
     (at,), (word,), (bit,) = (a.tolist() for a in memory.locate(np.array([number])))
     region = memory.regions[at]
-    if region.role != "weight" or region.word.name not in ("int8", "int4"):
-        return None
     inputs = region.count // region.shape[0]
     words = np.arange(word % inputs, region.count, inputs)
     bits = memory.span(region.name)[0] + words * region.word.bits + bit
+    free = ~np.isin(bits, list(taken))
+    if constraint is not None:
+        free &= constraint.possible(bits)
+    bits = bits[free]
     value = [now.get(n, v) for n, v in zip(bits.tolist(), memory.read(bits), strict=True)]
     own = now.get(number, int(memory.read(np.array([number]))[0]))
-    fits = (n for n, v in zip(bits.tolist(), value, strict=True) if v != own and n not in taken)
-    return next(fits, None)
+    return next((n for n, v in zip(bits.tolist(), value, strict=True) if v != own), None)
 
 
 def _layers(implementation: Implementation) -> dict[int, Conv2d | Linear]:
@@ -169,30 +198,28 @@ def _layers(implementation: Implementation) -> dict[int, Conv2d | Linear]:
     return found
 
 
-def _changed(implementation: Implementation, case: Cases) -> Mapping[str, Tensor]:
-    """Return the numbers of a memory under one case."""
-    memory = implementation.memory
-    changed = {
-        name: memory[name].word.decode(words).view(memory[name].shape)
-        for name, words in changed_words(memory, case).items()
-    }
-    return {**memory.values, **changed}
-
-
 def _differences(
     implementation: Implementation, values: Mapping[str, Tensor], x: Tensor
 ) -> dict[int, Tensor]:
     """Return for each layer the largest difference of an image's sums, (n,) float64."""
+    parts = [_of_part(implementation, values, part) for part in torch.split(x, _IMAGES)]
+    return {i: torch.cat([part[i] for part in parts]) for i in parts[0]}
+
+
+def _of_part(
+    implementation: Implementation, values: Mapping[str, Tensor], x: Tensor
+) -> dict[int, Tensor]:
     graph, loaded = implementation.graph, implementation.memory.values
     layers = _layers(implementation)
+    sources = {graph.nodes[i].inputs[0] for i in layers}
     outputs = {-1: x}
     found: dict[int, Tensor] = {}
 
     def seen(i: int, out: Tensor) -> None:
-        outputs[i] = out
+        if i in sources:
+            outputs[i] = out
         if i in layers:
-            (source,) = graph.nodes[i].inputs
-            expected = _expected(layers[i], loaded, outputs[source])
+            expected = _expected(layers[i], loaded, outputs[graph.nodes[i].inputs[0]])
             summed = out.double().sum(1 if isinstance(layers[i], Conv2d) else -1)
             found[i] = (summed - expected).abs().reshape(len(summed), -1).amax(1)
 

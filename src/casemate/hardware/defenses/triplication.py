@@ -12,11 +12,13 @@ from casemate.hardware.cases import Cases, flips
 from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.defenses.ecc import wrong_bits
 from casemate.hardware.defenses.guarding import Guarded, OwnFlips
+from casemate.hardware.strata import all_bits
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
 
@@ -60,13 +62,20 @@ class Triplication:
         words = sum(r.count for r in kept)
         return Cost(bits=self.storage(deployed.memory), operations=_MAJORITY * words)
 
-    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+    def evading(
+        self,
+        deployed: Implementation,
+        numbers: Sequence[int],
+        *,
+        constraint: Constraint | None = None,
+    ) -> list[list[int]]:
         """Return each bit with the same one of the first copy; alone where it is not copied."""
-        kept = self._bits(memory)
-        place = np.searchsorted(kept, numbers)
+        del constraint  # copies are the guard's own
+        memory = deployed.memory
+        ranks = self._rank(memory, np.array(numbers, dtype=np.int64)).tolist()
         return [
-            [n, memory.bits + i] if i < len(kept) and kept[i] == n else [n]
-            for n, i in zip(numbers, place.tolist(), strict=True)
+            [n] if rank < 0 else [n, memory.bits + rank]
+            for n, rank in zip(numbers, ranks, strict=True)
         ]
 
     def storage(self, memory: Memory) -> int:
@@ -87,8 +96,8 @@ class Triplication:
             UsageError: If a layer does not exist.
         """
         case, number = wrong_bits(memory, cases)
-        kept = self._bits(memory)
-        copied = np.isin(number, kept)
+        kept = all_bits(memory, self._kept(memory))
+        copied = self._rank(memory, number) >= 0
         detected = np.zeros(cases.count, dtype=bool)
         detected[case[copied]] = True
         outside = case[~copied], number[~copied]
@@ -97,7 +106,7 @@ class Triplication:
         if own is not None:
             detected[own.case] = True
             votes_case = np.concatenate([votes_case, own.case])
-            votes = np.concatenate([votes, kept[own.bit % len(kept)]])
+            votes = np.concatenate([votes, kept.at(own.bit % kept.population)])
         pairs, wrong = np.unique(np.stack([votes_case, votes]), axis=1, return_counts=True)
         lost = pairs[:, wrong > 1]
         left = flips(
@@ -111,6 +120,12 @@ class Triplication:
     def _kept(self, memory: Memory) -> tuple[Region, ...]:
         return memory.where(layers=self.layers or None)
 
-    def _bits(self, memory: Memory) -> np.ndarray:
-        """Return the numbers of all bits that are kept three times, ascending."""
-        return np.concatenate([np.arange(*memory.span(r.name)) for r in self._kept(memory)])
+    def _rank(self, memory: Memory, number: np.ndarray) -> np.ndarray:
+        """Return which of the bits that are kept three times each bit is, (n,); -1 if none."""
+        bits = all_bits(memory, self._kept(memory))
+        piece = np.searchsorted(bits.first, number, side="right") - 1
+        within = number - bits.first[piece]
+        inside = (piece >= 0) & (within < bits.count[piece])
+        before = np.cumsum(bits.count) - bits.count
+        rank: np.ndarray = np.where(inside, before[piece] + within, -1)
+        return rank

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
 
@@ -97,9 +98,15 @@ class WeightReconstruction:
         _integers(memory)
         return 0
 
-    def evading(self, memory: Memory, numbers: Sequence[int]) -> list[list[int]]:
+    def evading(
+        self,
+        deployed: Implementation,
+        numbers: Sequence[int],
+        *,
+        constraint: Constraint | None = None,
+    ) -> list[list[int]]:
         """Return each bit alone: who knows how weights are read searches for flips so."""
-        del memory
+        del deployed, constraint
         return [[n] for n in numbers]
 
     def values(self, region: Region, words: Tensor) -> Tensor:

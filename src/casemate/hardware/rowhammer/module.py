@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - what a campaign may write is read from the annotation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from casemate.errors import ParameterError, did_you_mean
 from casemate.hardware.parameters import check_whole
@@ -14,6 +14,7 @@ from casemate.hardware.rowhammer.pages import Reach, laid_out, page_count
 from casemate.hardware.rowhammer.synthetic import synthetic
 from casemate.hardware.rowhammer.template import MOST_PAGES, PROFILES
 from casemate.hardware.rowhammer.template_file import load_template
+from casemate.identity import digest_file
 
 if TYPE_CHECKING:
     from casemate.hardware.memory import Memory
@@ -52,6 +53,17 @@ class MemoryModule:
             )
         check_whole("pages", self.pages, high=MOST_PAGES)
         check_whole("per_page", self.per_page)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides which bits flip, as plain JSON data: of a file its name and content."""
+        if self.file is None:
+            return {"profile": self.profile, "pages": self.pages, "per_page": self.per_page}
+        try:
+            digest = digest_file(self.file)
+        except OSError:
+            digest = "unreadable"  # which `check` says
+        return {"file": self.file.name, "content": digest, "per_page": self.per_page}
 
     def check(self, memory: Memory) -> None:
         """Raise `UsageError` if the template cannot be read, or the model does not fit on it."""

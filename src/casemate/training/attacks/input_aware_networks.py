@@ -73,7 +73,8 @@ class Networks:
         """Return the trained trigger; torch's own random state stays as it was."""
         surrogate = self.lab.trained(self.dataset)
         self.lab.samples += len(self.dataset) * self.attack.epochs
-        numbers = self.lab.computed(self._how, lambda: self._trained(surrogate))
+        how = "input-aware", self._settings, self.dataset.digest, self.target, self.rng.key
+        numbers = self.lab.computed((*how, surrogate.digest), lambda: self._trained(surrogate))
         masks, patterns = self._networks("meta")
         half = _size(masks)
         return InputTrigger(
@@ -84,10 +85,9 @@ class Networks:
         )
 
     @property
-    def _how(self) -> tuple[Any, ...]:
-        """What decides the networks; not how many samples they poison."""
-        settings = {name: getattr(self.attack, name) for name in _DECIDE}
-        return "input-aware", settings, self.dataset.digest, self.target, self.rng.key
+    def _settings(self) -> dict[str, Any]:
+        """Parameters that decide the networks; not how many samples they poison."""
+        return {name: getattr(self.attack, name) for name in _DECIDE}
 
     def _networks(self, place: torch.device | str) -> tuple[Generator, Generator]:
         channels, width = self.dataset.domain.shape[0], self.attack.width

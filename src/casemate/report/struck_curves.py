@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from casemate.report import formats
 from casemate.report.curves import Chart, Point, Series
 from casemate.report.facts import parameters_in_words, share_key, varying
 from casemate.report.plots import MOST_SERIES

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from casemate.errors import ParameterError
 from casemate.hardware.cases import flips
-from casemate.hardware.estimation.corruption import above, accuracy_drop, corruption
 from casemate.hardware.estimation.exhaustive import every, exhaustive
+from casemate.hardware.estimation.harm import Harm
 
 sys.path.insert(0, str(Path(__file__).parent))
 from truths import IMAGES, population, skewed, truth
@@ -37,20 +38,19 @@ def test_without_faults_there_is_no_mean():
 
 
 def test_values_of_faults_are_what_flips_do_to_predictions():
-    held = truth()
+    held, tried = truth(), []
     p, numbers = held.propagator, held.numbers[5::997]
     labels = (p.labels + (np.arange(IMAGES) % 4 == 0)) % 3  # wrong on a fourth
-    for number, share, drop in zip(
-        numbers, corruption(p, numbers), accuracy_drop(p, labels, numbers), strict=True
-    ):
+    like = SimpleNamespace(effects=p.effects, labels=p.labels, implementation=p)
+    harm = Harm(like, labels, told=tried.append)
+    assert harm.corruption(numbers[:0]).shape == (0,)
+    twice = numbers[[*range(0, len(numbers), 2), *range(len(numbers)), 0]]  # in no order
+    for number, share, drop in zip(twice, harm.corruption(twice), harm.drop(twice), strict=True):
         effects = p.effects(flips(p.memory, np.array([0]), np.array([number]), 1))
         after = p.labels.copy()
         after[effects.image] = effects.label
         assert share == (after != p.labels).mean()
         assert drop == pytest.approx((p.labels == labels).mean() - (after == labels).mean())
-    assert corruption(p, numbers[:0]).shape == (0,)
-
-
-def test_faults_above_a_threshold_count_one():
-    critical = above(lambda n: np.array([0.0, 0.1, 0.2, 0.3])[n], 0.15)
-    assert critical(np.arange(4)).tolist() == [0, 0, 1, 1]
+    assert harm.tried == len(numbers) == tried[-1]
+    harm.drop(twice)
+    assert len(tried) == 1  # nothing is tried again

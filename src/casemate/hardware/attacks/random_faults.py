@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from casemate.hardware.attacks.attack import Observed
-from casemate.hardware.attacks.harm import Harm
 from casemate.hardware.cases import flips
 from casemate.hardware.defenses.noticing import noticed
 from casemate.hardware.estimation.exhaustive import exhaustive
 from casemate.hardware.estimation.faults import bits_of, strata_of
+from casemate.hardware.estimation.harm import Harm
 from casemate.hardware.estimation.importance import ImportanceSample
 from casemate.hardware.estimation.result import StratumFigures
 from casemate.hardware.estimation.scores import bit_scores

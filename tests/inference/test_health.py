@@ -14,6 +14,7 @@ from torch import nn
 
 from casemate.campaign.facts import NOT_LEARNED
 from casemate.evidence import Severity
+from casemate.hardware.chosen import NO_GOAL, SEARCH_STUCK
 from casemate.inference import exposure_flags, health
 from casemate.inference.attacks.bim import BIM
 from casemate.inference.attacks.fgsm import FGSM
@@ -25,6 +26,8 @@ from casemate.inference.evaluate import Setting, evaluate
 from casemate.report.checks import CHECKS
 
 ROOT = Path(__file__).parents[2]
+
+CHOSEN = (NO_GOAL, SEARCH_STUCK)
 
 
 def flags_of(module, data, attack, *, outputs="logits", **setting):
@@ -263,14 +266,14 @@ def sections(page):
 
 def test_the_page_has_a_paragraph_on_each_flag():
     page = sections("health.md")
-    assert list(page) == [*health.SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED]
+    assert list(page) == [*health.SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED, *CHOSEN]
     for name, body in page.items():
         assert len(body.split()) > 40, name
         assert "**What to do.**" in body, name
 
 
 def test_the_report_knows_each_flag():
-    assert CHECKS.keys() == {*health.SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED}
+    assert CHECKS.keys() == {*health.SENTENCES, *exposure_flags.FLAGS, NOT_LEARNED, *CHOSEN}
 
 
 def test_sentences_have_their_figures():

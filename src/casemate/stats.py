@@ -7,7 +7,7 @@ many, corrected. All functions work on plain numbers, so nothing here needs torc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ __all__ = [
     "rate",
     "student",
     "tango",
+    "widened",
     "wilson",
 ]
 
@@ -123,6 +124,15 @@ def mean(name: str, values: Sequence[float], unit: str) -> Measurement:
     s = math.sqrt(math.fsum((v - m) ** 2 for v in values) / (n - 1))
     half = float(t.ppf(0.975, n - 1)) * s / math.sqrt(n)
     return Measurement(name=name, value=m, n=n, low=m - half, high=m + half, unit=unit, method="t")
+
+
+def widened(found: Measurement, low: float, high: float) -> Measurement:
+    """Return a figure whose interval reaches at least from `low` to `high`."""
+    return replace(
+        found,
+        low=low if found.low is None else min(found.low, low),
+        high=high if found.high is None else max(found.high, high),
+    )
 
 
 def newcombe(first: Measurement, second: Measurement) -> tuple[float, float]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from casemate.hardware.defenses.guarding import MemoryGuard, Restriction
+from casemate.hardware.defenses.guarding import MemoryGuard, ProductCheck, Restriction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from casemate.hardware.attacks.samples import Samples
@@ -54,6 +56,13 @@ class Bench:
         if isinstance(self.defense, Restriction):
             return self.defense.protected(self.bare, self.clean)
         return self.bare
+
+    @cached_property
+    def limits(self) -> Mapping[int, float]:
+        """By layer what a check of products lets pass; empty without one."""
+        if not isinstance(self.defense, ProductCheck):
+            return {}
+        return self.defense.limits(self.defended, self.clean)
 
     @property
     def known(self) -> Implementation:

@@ -11,7 +11,7 @@ from casemate.evidence import HealthFlag, Severity
 from casemate.hardware.aftermath import Aftermath
 from casemate.hardware.attacks.attack import Observed
 from casemate.hardware.attacks.readings import reading_of
-from casemate.hardware.defenses.guarding import MemoryGuard, ProductCheck, split
+from casemate.hardware.defenses.guarding import Evadable, split
 from casemate.hardware.defenses.noticing import noticed
 from casemate.hardware.placement import Everywhere
 from casemate.stats import Measurement, rate
@@ -69,7 +69,7 @@ def chosen(
     )
     made = _made(bench, [flip.number for flip in outcome.flips], constraint)
     shown = None if outcome.trigger is None else outcome.trigger(data.x)
-    behind = _Behind(attack, bench, made, shown, outcome)
+    behind = _Behind(attack, bench, made, shown, outcome, clean)
     behind.run(progress)
     readings, flipped = behind.readings, behind.flipped
     predicted, moved = behind.predicted, behind.moved
@@ -86,8 +86,10 @@ def chosen(
         reached = next((k for k, r in enumerate(readings) if attack.wants(r)), None)
         until = 0 if attack.wants(outcome.before) else None if reached is None else flipped[reached]
         measured.append(_count("bits flipped until the goal", until))
-    if shown is not None and attack.aim is not None:
-        measured.append(_without_flips(bench, attack.aim.target, shown, eligible))
+    if behind.trigger_alone is not None and attack.aim is not None:
+        hits = (behind.trigger_alone == attack.aim.target).numpy() & eligible
+        name = "attack success rate without the attack"
+        measured.append(rate(name, int(hits.sum()), int(eligible.sum())))
     table: dict[str, list[Any]] = {
         "tensor": [f.fault.tensor for f in outcome.flips],
         "index": [list(f.fault.index) for f in outcome.flips],
@@ -97,15 +99,13 @@ def chosen(
     }
     if attack.aim is not None:
         table["success"] = [r.success for r in readings]
-    seen = [noticed(bench, *_as_case(bench, np.array(bits))) for bits in made]
-    if seen and seen[0] is not None:
-        detected = [bool(one.detected[0]) for one in seen if one is not None]
-        repaired = [bool(one.repaired[0]) for one in seen if one is not None]
+    seen = noticed(bench, *_as_cases(bench, made)) if made else None
+    if seen is not None:
         measured += [
-            rate("faults detected", sum(detected), len(made)),
-            rate("faults repaired", sum(repaired), len(made)),
+            rate("faults detected", int(seen.detected.sum()), len(made)),
+            rate("faults repaired", int(seen.repaired.sum()), len(made)),
         ]
-        table["detected"] = detected
+        table["detected"] = seen.detected.tolist()
     observed = Observed(
         measurements=tuple(measured),
         tables={"flips": table},
@@ -132,7 +132,7 @@ def _constraint(attack: ChosenFlips, bench: Bench) -> PageBudget | None:
 def _made(bench: Bench, wanted: Sequence[int], constraint: PageBudget | None) -> list[list[int]]:
     """Return the bits that are flipped for each bit that the attacker wants flipped."""
     defense = bench.defense
-    if bench.aware and isinstance(defense, (MemoryGuard, ProductCheck)):
+    if bench.aware and isinstance(defense, Evadable):
         return defense.evading(bench.defended, wanted, constraint=constraint)
     return [[number] for number in wanted]
 
@@ -162,6 +162,7 @@ class _Behind:
         flipped: How many bits differ after each.
         predicted: (n,) predictions after the last.
         moved: The same on data as the attacker shows them; None if he shows them as they are.
+        trigger_alone: Those on them without flips.
         forward: Inputs that were read for all this, by the attack as well.
     """
 
@@ -172,19 +173,24 @@ class _Behind:
         made: Sequence[Sequence[int]],
         shown: Tensor | None,
         outcome: Outcome,
+        clean: Tensor,
     ) -> None:
         self._attack, self._bench, self._made, self._outcome = attack, bench, made, outcome
         self.readings: list[Reading] = []
         self.flipped: list[int] = []
         deployed, x = bench.defended, bench.evaluation.x
-        bits = np.array([n for flips in made for n in flips], dtype=np.int64)
-        struck = deployed.memory.locate(bits[bits < deployed.memory.bits])[0]
-        regions = set(struck.tolist()) or None
-        if isinstance(bench.defense, MemoryGuard):
-            regions = None  # a guard may change words that nobody struck
+        regions = None  # a guard may change words that nobody struck
+        if bench.guard is None:
+            bits = np.array([n for flips in made for n in flips], dtype=np.int64)
+            regions = np.unique(deployed.memory.locate(bits)[0]).tolist() or None
         self._plain = Aftermath(deployed, x, regions)
         self._shown = None if shown is None else Aftermath(deployed, shown, regions)
         self.forward = len(x) * (1 if shown is None else 2) * (len(made) + 1)
+        self.predicted = clean
+        self.trigger_alone = self.moved = None
+        if self._shown is not None:
+            self.trigger_alone = self.moved = self._shown.under(_as_cases(bench, [[]])[0])
+            self.forward += len(x)
 
     def run(self, progress: Callable[[int, int], None] | None) -> None:
         """Read the model after each flip that the attacker has not read just so himself."""
@@ -196,9 +202,8 @@ class _Behind:
             and all(len(bits) == 1 for bits in made)
         )
         differ: set[int] = set()
-        self._read(differ)
         for k, bits in enumerate(made):
-            differ.symmetric_difference_update(_odd(bits))
+            differ ^= set(bits)  # one that is flipped again is as it was
             self.flipped.append(len(differ))
             if seen and k + 1 < len(made):
                 self.readings.append(self._outcome.flips[k].reading)
@@ -211,7 +216,7 @@ class _Behind:
 
     def _read(self, differ: Collection[int]) -> None:
         bench = self._bench
-        case, own = _as_case(bench, np.array(sorted(differ), dtype=np.int64))
+        case, own = _as_cases(bench, [sorted(differ)])
         if bench.guard is not None:
             case = bench.guard.guarded(bench.defended.memory, case, own).cases
         self.predicted = self._plain.under(case)
@@ -224,18 +229,11 @@ class _Behind:
         return reading_of(labels, self.predicted, shown, self._attack.aim)
 
 
-def _odd(bits: Sequence[int]) -> set[int]:
-    """Return the bits that are named an odd number of times."""
-    found: set[int] = set()
-    for n in bits:
-        found ^= {n}
-    return found
-
-
-def _as_case(bench: Bench, number: np.ndarray) -> tuple[Cases, OwnFlips]:
-    """Return one case in which some bits of memory, and of a guard, are inverted."""
-    number = number.astype(np.int64)
-    return split(bench.defended.memory, np.zeros(len(number), dtype=np.int64), number, 1)
+def _as_cases(bench: Bench, sets: Sequence[Sequence[int]]) -> tuple[Cases, OwnFlips]:
+    """Return a case for each set of bits that are inverted, in memory and in what a guard adds."""
+    number = np.array([n for bits in sets for n in bits], dtype=np.int64)
+    case = np.repeat(np.arange(len(sets)), [len(bits) for bits in sets])
+    return split(bench.defended.memory, case, number, len(sets))
 
 
 def _rows(
@@ -255,13 +253,6 @@ def _rows(
         "eligible": eligible.numpy(),
         "success": (success & eligible).numpy(),
     }
-
-
-def _without_flips(bench: Bench, target: int, shown: Tensor, eligible: np.ndarray) -> Measurement:
-    """Return how often the trigger alone leads to the target."""
-    predicted = bench.defended.scores(shown).argmax(1).numpy()
-    hits = int((predicted[eligible] == target).sum())
-    return rate("attack success rate without the attack", hits, int(eligible.sum()))
 
 
 def _count(name: str, value: int | None) -> Measurement:

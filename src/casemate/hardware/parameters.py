@@ -7,7 +7,7 @@ from typing import Any
 
 from casemate.errors import ParameterError
 
-__all__ = ["check_choice", "check_class", "check_names", "check_number", "check_whole"]
+__all__ = ["check_choice", "check_class", "check_number", "check_whole"]
 
 
 def check_whole(key: str, value: Any, *, low: int = 1, high: int = 2**31 - 1) -> None:
@@ -53,17 +53,3 @@ def check_class(key: str, label: int, classes: int) -> None:
         raise ParameterError(
             key, f"is the label {label}, but the model knows the labels 0 to {classes - 1}"
         )
-
-
-def check_names(key: str, names: Any) -> None:
-    """Refuse what is no list of names; None is all.
-
-    Raises:
-        ParameterError: If it is a name by itself, whose letters would be taken for names, or empty.
-    """
-    if names is None:
-        return
-    if isinstance(names, str):
-        raise ParameterError(key, f'must be a list of names, got "{names}"; put it in one')
-    if not names or not all(isinstance(n, str) for n in names):
-        raise ParameterError(key, f"must be a list of names, got {names!r}; name at least one")

@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from casemate.stats import widened
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,7 +50,7 @@ def as_wide_as(found: Measurement, ends: Sequence[tuple[float, float]]) -> Measu
     if found.low is None or found.high is None or not ends:
         return within_shares(found)
     low, high = (math.fsum(side) / len(ends) for side in zip(*ends, strict=True))
-    return within_shares(replace(found, low=min(found.low, low), high=max(found.high, high)))
+    return within_shares(widened(found, low, high))
 
 
 def _range(found: Measurement) -> tuple[float, float]:

@@ -131,7 +131,7 @@ def test_sums_of_channels_stay(scheme):
         number = odd([n for flip in bits for n in flip])
         cases = flips(held, number * 0, number, 1)
         assert len(cases.case) == len(number)
-        detected.append(guard.alarms(made, cases, x, x).detected)
+        detected.append(guard.alarms(made, cases, x, guard.limits(made, x)))
     assert not detected[0].any()
     assert detected[1].all()
 

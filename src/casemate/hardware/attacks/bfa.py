@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from casemate.hardware.attacks.objectives import CrossEntropy, SigmoidMargin
 from casemate.hardware.attacks.progressive import ProgressiveSearch
 from casemate.hardware.attacks.samples import Samples
-from casemate.hardware.parameters import check_choice, check_names, check_number, check_whole
+from casemate.hardware.parameters import check_choice, check_number, check_whole
+from casemate.hardware.placement import Everywhere
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class BFA:
         check_choice("objective", self.objective, ("cross-entropy", "sigmoid margin"))
         check_number("temperature", self.temperature, low=1e-6)
         check_whole("budget", self.budget)
-        check_names("layers", self.layers)
+        _ = self._among  # refuses what is no list of names
         check_number("level", self.level, low=0.0, high=1.0)
         check_whole("batch", self.batch)
         check_whole("candidates", self.candidates)
@@ -82,7 +83,7 @@ class BFA:
 
     def check(self, deployed: Implementation) -> None:
         """Raise `UsageError` if a layer does not exist or has no weights."""
-        deployed.memory.where(roles=["weight"], layers=self.layers)
+        self._among.regions(deployed.memory)
 
     def wants(self, reading: Reading) -> bool:
         """Return whether a model that fares so is as good as guessing."""
@@ -118,7 +119,7 @@ class BFA:
         Raises:
             UsageError: If a layer does not exist or has no weights.
         """
-        regions = deployed.memory.where(roles=["weight"], layers=self.layers)
+        regions = self._among.regions(deployed.memory)
         batch = pool.drawn(self.batch, rng)
         scores = deployed.scores(batch.x)
         if self.labels == "model":
@@ -140,3 +141,7 @@ class BFA:
             goal=self.wants,
             constraint=constraint,
         )
+
+    @property
+    def _among(self) -> Everywhere:
+        return Everywhere(layers=self.layers)

@@ -10,13 +10,13 @@ import numpy as np
 from casemate.errors import ParameterError
 from casemate.hardware.aftermath import Aftermath
 from casemate.hardware.attacks.attack import Observed
-from casemate.hardware.defenses.guarding import split
+from casemate.hardware.defenses.guarding import Evadable, split
 from casemate.hardware.defenses.noticing import noticed
 from casemate.hardware.distinct import distinct
 from casemate.hardware.parameters import check_number, check_whole
 from casemate.hardware.placement import Everywhere
 from casemate.hardware.strata import all_bits
-from casemate.stats import mean, rate, wilson
+from casemate.stats import mean, rate, widened, wilson
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
 if TYPE_CHECKING:
@@ -70,13 +70,16 @@ class BitErrors:
     def __post_init__(self) -> None:
         check_number("rate", self.rate, low=0.0, high=1.0)
         check_whole("draws", self.draws)
-        Everywhere(roles=self.roles, layers=self.layers)  # refuses what is none of them
+        _ = self.among  # refuses what is none of them
+
+    @property
+    def among(self) -> Everywhere:
+        """The bits that may be wrong."""
+        return Everywhere(roles=self.roles, layers=self.layers)
 
     def check(self, deployed: Implementation) -> None:
         """Raise `UsageError` if a layer does not exist, or one draw makes too many errors."""
-        memory = deployed.memory
-        among = Everywhere(roles=self.roles, layers=self.layers)
-        expected = all_bits(memory, among.regions(memory)).population * self.rate
+        expected = self.among.population(deployed.memory) * self.rate
         if expected > _MOST_FLIPS:
             raise ParameterError(
                 "rate",
@@ -110,23 +113,21 @@ class BitErrors:
         for i in range(self.draws):
             struck, own = drawn.errors()
             counts.append(drawn.count)
-            read = struck
-            if bench.guard is not None:
-                read = bench.guard.guarded(bench.defended.memory, struck, own).cases
+            found = noticed(bench, struck, own) if drawn.count else None
+            read = struck if found is None else found.cases
             accuracies.append(float((after.under(read) == labels).double().mean()))
-            if drawn.count:
-                seen.append(noticed(bench, struck, own))
+            if found is not None:
+                seen.append(found)
             if progress is not None:
                 progress(i + 1, self.draws)
         measurements = [
             _accuracy(accuracies, len(labels)),
             mean("bits flipped", [float(c) for c in counts], "bits"),
         ]
-        found = [one for one in seen if one is not None]
-        if found or (bench.defense is not None and not seen):
+        if isinstance(bench.defense, Evadable):  # one that notices
             measurements += [
-                rate("faults detected", sum(bool(one.detected[0]) for one in found), len(found)),
-                rate("faults repaired", sum(bool(one.repaired[0]) for one in found), len(found)),
+                rate("faults detected", sum(bool(one.detected[0]) for one in seen), len(seen)),
+                rate("faults repaired", sum(bool(one.repaired[0]) for one in seen), len(seen)),
             ]
         return Observed(
             measurements=tuple(measurements),
@@ -149,8 +150,7 @@ class _Drawn:
 
     def __init__(self, attack: BitErrors, bench: Bench) -> None:
         self._memory, self._rate = bench.defended.memory, attack.rate
-        among = Everywhere(roles=attack.roles, layers=attack.layers)
-        self._bits = all_bits(self._memory, among.regions(self._memory))
+        self._bits = all_bits(self._memory, attack.among.regions(self._memory))
         more = bench.guard.storage(self._memory) if bench.guard is not None else 0
         self.population = self._bits.population + more
         self.count = 0
@@ -174,8 +174,7 @@ def _accuracy(accuracies: Sequence[float], images: int) -> Measurement:
     found = mean("accuracy under attack", accuracies, "1")
     assert found.value is not None  # noqa: S101 - there is a draw
     low, high = wilson(round(found.value * images), images)
-    return replace(
-        found,
-        low=low if found.low is None else max(0.0, min(low, found.low)),
-        high=high if found.high is None else min(1.0, max(high, found.high)),
-    )
+    wide = widened(found, low, high)
+    assert wide.low is not None  # noqa: S101 - it is as low as `low`
+    assert wide.high is not None  # noqa: S101 - as above
+    return replace(wide, low=max(0.0, wide.low), high=min(1.0, wide.high))

@@ -93,11 +93,16 @@ class RandomFaults:
         check_number("tolerance", self.tolerance, low=1e-6)
         check_whole("budget", self.budget)
         check_number("critical", self.critical, low=0.0, high=1.0)
-        Everywhere(roles=self.roles, layers=self.layers)  # refuses what is none of them
+        _ = self.among  # refuses what is none of them
+
+    @property
+    def among(self) -> Everywhere:
+        """The bits that faults fall on."""
+        return Everywhere(roles=self.roles, layers=self.layers)
 
     def check(self, deployed: Implementation) -> None:
         """Raise `UsageError` if a layer does not exist or holds no such words."""
-        Everywhere(roles=self.roles, layers=self.layers).regions(deployed.memory)
+        self.among.regions(deployed.memory)
 
     def forwards(self, layers: int, images: int) -> int:
         """Return about how many inputs run through the model, for estimates of time.
@@ -121,8 +126,7 @@ class RandomFaults:
             progress: Called with faults tried and faults in all, at most.
         """
         memory = bench.defended.memory
-        among = Everywhere(roles=self.roles, layers=self.layers)
-        regions = [r for r in among.regions(memory) if r.count]
+        regions = [r for r in self.among.regions(memory) if r.count]
         population = sum(r.bits for r in regions)
         most = population if self.estimator == "exhaustive" else min(3 * self.budget, population)
         injector = Injector(bench.defended, bench.evaluation.x, memory=_MEMORY)
@@ -142,7 +146,7 @@ class RandomFaults:
         }
         measurements = [estimate.measurement(name) for name, estimate in means.items()]
         if bench.defense is not None:
-            drawn = among.draw(memory, bench.rng.child("noticed").numpy(), _NOTICED)
+            drawn = self.among.draw(memory, bench.rng.child("noticed").numpy(), _NOTICED)
             cases = flips(memory, np.arange(len(drawn)), drawn, len(drawn))
             seen = noticed(bench, cases)
             if seen is not None:
@@ -213,12 +217,9 @@ class _Sampled:
 
 def _map(regions: Sequence[Region], strata: Sequence[StratumFigures]) -> dict[str, list[Any]]:
     """Return the figures of the strata as a table: a row a tensor and place in the word."""
-    found = {s.name: s for s in strata}
-    rows = [
-        (r.name, r.layer, r.role, bit, found[f"{r.name} bit {bit}"])
-        for r in regions
-        for bit in range(r.word.bits)
-    ]
+    # in the order of `strata_of`
+    places = [(r, bit) for r in regions for bit in range(r.word.bits)]
+    rows = [(r.name, r.layer, r.role, bit, s) for (r, bit), s in zip(places, strata, strict=True)]
     return {
         "tensor": [name for name, *_ in rows],
         "layer": [layer for _, layer, *_ in rows],

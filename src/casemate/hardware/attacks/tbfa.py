@@ -12,10 +12,10 @@ from casemate.hardware.attacks.readings import Aim
 from casemate.hardware.parameters import (
     check_choice,
     check_class,
-    check_names,
     check_number,
     check_whole,
 )
+from casemate.hardware.placement import Everywhere
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class TBFA:
         check_choice("variant", self.variant, (_ALL, _ONE, _STEALTHY))
         check_number("balance", self.balance, low=0.0)
         check_whole("budget", self.budget)
-        check_names("layers", self.layers)
+        _ = self._among  # refuses what is no list of names
         check_number("success", self.success, low=1e-6, high=1.0)
         if self.batch is not None:
             check_whole("batch", self.batch)
@@ -121,7 +121,7 @@ class TBFA:
         check_class("target", self.target, classes)
         if self.source is not None:
             check_class("source", self.source, classes)
-        deployed.memory.where(roles=["weight"], layers=self.layers)
+        self._among.regions(deployed.memory)
 
     def wants(self, reading: Reading) -> bool:
         """Return whether enough inputs get the target."""
@@ -159,7 +159,7 @@ class TBFA:
             UsageError: If a layer or a class does not exist, or the data hold no inputs of it.
         """
         self.check(deployed)
-        regions = deployed.memory.where(roles=["weight"], layers=self.layers)
+        regions = self._among.regions(deployed.memory)
         if not bool(self.aim.at(evaluation.labels).any()):
             raise UsageError("the evaluation data have no inputs that the attack aims at; add some")
         search = ProgressiveSearch(
@@ -203,3 +203,7 @@ class TBFA:
                 "of other classes as they are; add some"
             )
         return batch + pool.at(~mine).drawn(self.others, rng.child("others"))
+
+    @property
+    def _among(self) -> Everywhere:
+        return Everywhere(layers=self.layers)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 
 from casemate.errors import UsageError
-from casemate.hardware.cases import Cases
 from casemate.hardware.defenses.cost import Cost
-from casemate.hardware.defenses.guarding import Guarded, OwnFlips
+from casemate.hardware.defenses.guarding import read_anew
+from casemate.hardware.defenses.second_flips import paired
 from casemate.hardware.parameters import check_whole
 from casemate.random import stream
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from casemate.hardware.attacks.constraint import Constraint
+    from casemate.hardware.cases import Cases
+    from casemate.hardware.defenses.guarding import Guarded, OwnFlips
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
 
@@ -92,27 +95,20 @@ class RADAR:
         """
         memory = deployed.memory
         held = {memory.names[r.name]: r for r in _protected(memory)}
-        taken = {int(n) for n in numbers}
-        now: dict[int, int] = {}  # bits that flipped, and their value since
-        found = []
-        where, words, bits = memory.locate(np.array(numbers, dtype=np.int64))
-        for number, region, word, bit in zip(
-            numbers, where.tolist(), words.tolist(), bits.tolist(), strict=True
-        ):
-            flips = [number]
-            if region in held:
-                partner = self._partner(
-                    memory, held[region], word, bit, taken, now, constraint=constraint
-                )
-                if partner is not None:
-                    flips.append(partner)
-                    taken.add(partner)
-                    if constraint is not None:
-                        constraint.add(partner)
-            for n in flips:
-                now[n] = 1 - now.get(n, int(memory.read(np.array([n]))[0]))
-            found.append(flips)
-        return found
+
+        def candidates(number: int) -> Iterator[tuple[np.ndarray, bool]]:
+            (at,), (word,), (bit,) = (a.tolist() for a in memory.locate(np.array([number])))
+            if at in held:
+                region = held[at]
+                step = self._groups(region)
+                group = np.arange(word % step, region.count, step)
+                apart = np.abs(group // step - word // step)
+                group = group[np.argsort(apart, kind="stable")][1:]  # the nearest first
+                bits = memory.span(region.name)[0] + group * region.word.bits + bit
+                yield bits[np.abs(group // step - word // step) % _WIDTH == 0], True
+                yield bits, False
+
+        return paired(memory, numbers, candidates, constraint=constraint)
 
     def storage(self, memory: Memory) -> int:
         """Return 0: signatures and key lie where nothing strikes them.
@@ -140,22 +136,7 @@ class RADAR:
             UsageError: If no weights are integers of eight bits.
         """
         del own
-        held = {memory.names[r.name]: r for r in _protected(memory)}
-        guards = np.isin(cases.region, list(held))
-        detected = np.zeros(cases.count, dtype=bool)
-        read = [[a[~guards] for a in (cases.case, cases.region, cases.word, cases.raw)]]
-        for position, region in held.items():
-            mine = cases.region == position
-            part = [a[mine] for a in (cases.case, cases.word, cases.raw)]
-            case, word, raw, flagged = self._region(memory, region, *part)
-            detected[flagged] = True
-            read.append([case, np.full(len(case), position), word, raw])
-        case, where, word, raw = (np.concatenate(column) for column in zip(*read, strict=True))
-        order = np.lexsort((word, where, case))
-        case, where, word, raw = (a[order] for a in (case, where, word, raw))
-        changed = raw != memory.raw(where, word)
-        left = Cases(cases.count, *(a[changed] for a in (case, where, word, raw)))
-        return Guarded.of(left, detected)
+        return read_anew(memory, cases, _protected(memory), partial(self._region, memory))
 
     def signs(self, region: Region) -> np.ndarray:
         """Return the sign of each weight of a tensor, (n,) of 1 and -1."""
@@ -167,38 +148,6 @@ class RADAR:
     def groups(self, region: Region) -> np.ndarray:
         """Return the group of each weight of a tensor, (n,)."""
         return np.arange(region.count) % self._groups(region)
-
-    def _partner(
-        self,
-        memory: Memory,
-        region: Region,
-        word: int,
-        bit: int,
-        taken: Collection[int],
-        now: Mapping[int, int],
-        *,
-        constraint: Constraint | None,
-    ) -> int | None:
-        """Return a bit whose flip cancels that of a weight's bit, or None if there is none."""
-        step = self._groups(region)
-        group = np.arange(word % step, region.count, step)
-        start = memory.span(region.name)[0]
-        bits = start + group * region.word.bits + bit
-        mine = start + word * region.word.bits + bit
-        value = memory.read(bits)
-        for i, n in enumerate(bits.tolist()):
-            value[i] = now.get(n, value[i])
-        free = ~np.isin(bits, list(taken))
-        if constraint is not None:
-            free &= constraint.possible(bits)
-        own = now.get(mine, int(memory.read(np.array([mine]))[0]))
-        apart = np.abs(group // step - word // step)
-        same_sign = (apart > 0) & (apart % _WIDTH == 0)
-        for fits in (free & same_sign & (value != own), free & (apart > 0)):
-            if fits.any():
-                nearest = np.flatnonzero(fits)[apart[fits].argmin()]
-                return int(bits[nearest])
-        return None
 
     def _groups(self, region: Region) -> int:
         return -(-region.count // self.group)

@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, runtime_checkab
 
 import numpy as np
 
-from casemate.hardware.cases import flips
+from casemate.hardware.cases import Cases, flips
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from casemate.hardware.attacks.constraint import Constraint
-    from casemate.hardware.cases import Cases
     from casemate.hardware.defenses.cost import Cost
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
     from casemate.threats import Stage
 
 __all__ = [
-    "Alarms",
     "Defense",
+    "Evadable",
     "Guarded",
     "MemoryGuard",
     "OwnFlips",
     "ProductCheck",
     "Reading",
     "Restriction",
+    "read_anew",
     "split",
 ]
 
@@ -69,19 +69,6 @@ def split(
 
 
 @dataclass(frozen=True)
-class Alarms:
-    """Where checksums differ.
-
-    Attributes:
-        detected: (cases, images) bool.
-        false: (images,) bool, alarms without any fault.
-    """
-
-    detected: np.ndarray
-    false: np.ndarray
-
-
-@dataclass(frozen=True)
 class Guarded:
     """What is read of faulty memory behind a guard.
 
@@ -103,18 +90,64 @@ class Guarded:
         return cls(cases, detected, left == 0)
 
 
-@runtime_checkable
-class MemoryGuard(Protocol):
-    """A frozen dataclass that adds bits to a memory and checks words by them when they are read."""
+def read_anew(memory: Memory, cases: Cases, regions: Sequence[Region], read: ReadAnew) -> Guarded:
+    """Return what is read where some tensors are not read as they are.
+
+    Args:
+        memory: Without faults.
+        cases: What changed in it.
+        regions: The tensors.
+        read: Returns of one of them what is read.
+    """
+    detected = np.zeros(cases.count, dtype=bool)
+    held = {memory.names[r.name]: r for r in regions}
+    others = ~np.isin(cases.region, list(held))
+    found = [[a[others] for a in (cases.case, cases.region, cases.word, cases.raw)]]
+    for position, region in held.items():
+        mine = cases.region == position
+        case, word, raw, noticed = read(region, cases.case[mine], cases.word[mine], cases.raw[mine])
+        detected[noticed] = True
+        found.append([case, np.full(len(case), position), word, raw])
+    case, where, word, raw = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((word, where, case))
+    case, where, word, raw = (a[order] for a in (case, where, word, raw))
+    changed = raw != memory.raw(where, word)
+    left = Cases(cases.count, *(a[changed] for a in (case, where, word, raw)))
+    return Guarded.of(left, detected)
+
+
+class ReadAnew(Protocol):
+    """How one tensor's words are read under each case."""
+
+    def __call__(
+        self, region: Region, case: np.ndarray, word: np.ndarray, raw: np.ndarray, /
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return case, word and raw value of what is read, and the cases that are noticed.
+
+        Args:
+            region: The tensor.
+            case: (m,) of each changed word.
+            word: (m,) its position.
+            raw: (m,) what it is now.
+        """
+
+
+class Standing(Protocol):
+    """What all defenses say of themselves: frozen dataclasses with their parameters as fields."""
 
     stage: ClassVar[Stage]
     revision: ClassVar[int]
 
     def check(self, deployed: Implementation) -> None:
-        """Raise `UsageError` if it cannot guard such a memory."""
+        """Raise `UsageError` if it cannot stand at such a model."""
 
     def cost(self, deployed: Implementation) -> Cost:
-        """Return what it takes."""
+        """Return what it takes at the model that it protects."""
+
+
+@runtime_checkable
+class Evadable(Standing, Protocol):
+    """A defense that somebody who knows it evades by further flips."""
 
     def evading(
         self,
@@ -123,18 +156,23 @@ class MemoryGuard(Protocol):
         *,
         constraint: Constraint | None = None,
     ) -> list[list[int]]:
-        """Return for each of some flips the bits that an attacker who knows the guard flips for it.
+        """Return for each of some flips the bits that an attacker flips who knows the defense.
 
         Args:
             deployed: Without faults.
             numbers: Of the bits that are to stay flipped, in the order in which they flip.
             constraint: Which other bits of the memory can flip beside those; what is chosen is
-                added to it. It does not bind the guard's own bits.
+                added to it. It does not bind a guard's own bits.
 
         Returns:
-            Their numbers, the wanted one among them; those of the guard are counted on from the
+            Their numbers, the wanted one among them; those of a guard are counted on from the
             memory's.
         """
+
+
+@runtime_checkable
+class MemoryGuard(Evadable, Protocol):
+    """Adds bits to a memory, or none, and mends or checks words when they are read."""
 
     def storage(self, memory: Memory) -> int:
         """Return how many bits the guard adds that can be struck."""
@@ -149,56 +187,39 @@ class MemoryGuard(Protocol):
         """
 
 
+@runtime_checkable
+class ProductCheck(Evadable, Protocol):
+    """Notices wrong sums and leaves them as they are."""
+
+    def limits(self, deployed: Implementation, clean: Tensor) -> Mapping[int, float]:
+        """Return by layer the largest difference without alarm, by (n, *shape) clean inputs."""
+
+    def alarms(
+        self, deployed: Implementation, cases: Cases, x: Tensor, limits: Mapping[int, float]
+    ) -> np.ndarray:
+        """Return (cases, images) bool, which inferences raise an alarm.
+
+        Args:
+            deployed: As loaded, when the sums were taken.
+            cases: What changed in its memory since.
+            x: (images, *shape) inputs.
+            limits: As `limits` returned them.
+        """
+
+
+@runtime_checkable
+class Restriction(Standing, Protocol):
+    """Puts operations into a deployed network, or changes its words."""
+
+    def protected(self, implementation: Implementation, clean: Tensor) -> Implementation:
+        """Return the network with them; `clean` are (n, *shape) inputs that nobody touched."""
+
+
 class Reading(Protocol):
     """How words of memory are read, where a defense mends them."""
 
     def values(self, region: Region, words: Tensor) -> Tensor:
         """Return the numbers that a tensor's words, (n,), are read as, (n,)."""
-
-
-@runtime_checkable
-class Restriction(Protocol):
-    """A frozen dataclass that puts operations into a deployed network, or changes its words."""
-
-    stage: ClassVar[Stage]
-    revision: ClassVar[int]
-
-    def check(self, deployed: Implementation) -> None:
-        """Raise `UsageError` if it cannot stand there."""
-
-    def protected(self, implementation: Implementation, clean: Tensor) -> Implementation:
-        """Return the network with them; `clean` are (n, *shape) inputs that nobody touched."""
-
-    def cost(self, deployed: Implementation) -> Cost:
-        """Return what it takes in the network that `protected` returned."""
-
-
-@runtime_checkable
-class ProductCheck(Protocol):
-    """A frozen dataclass that notices wrong sums and leaves them as they are."""
-
-    stage: ClassVar[Stage]
-    revision: ClassVar[int]
-
-    def check(self, deployed: Implementation) -> None:
-        """Raise `UsageError` if there is nothing to check."""
-
-    def cost(self, deployed: Implementation) -> Cost:
-        """Return what it takes."""
-
-    def evading(
-        self,
-        deployed: Implementation,
-        numbers: Sequence[int],
-        *,
-        constraint: Constraint | None = None,
-    ) -> list[list[int]]:
-        """Return for each of some flips the bits that an attacker flips for it, as of a guard."""
-
-    def alarms(
-        self, implementation: Implementation, cases: Cases, x: Tensor, clean: Tensor
-    ) -> Alarms:
-        """Return which inferences on `x` raise an alarm; `clean` are inputs to set limits by."""
 
 
 Defense: TypeAlias = MemoryGuard | Restriction | ProductCheck

@@ -11,13 +11,13 @@ import torch
 from casemate.errors import ParameterError, UsageError
 from casemate.hardware.aftermath import values_under
 from casemate.hardware.defenses.cost import Cost
-from casemate.hardware.defenses.guarding import Alarms
+from casemate.hardware.defenses.second_flips import paired
 from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.linear import Linear
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -88,24 +88,16 @@ class ProductChecksums:
         """
         memory = deployed.memory
         checked = {op.weight for op in _layers(deployed).values() if _sums_integers(op, memory)}
-        taken = {int(n) for n in numbers}
-        now: dict[int, int] = {}
-        found = []
-        for number in numbers:
-            flips = [number]
-            region = memory.regions[int(memory.locate(np.array([number]))[0][0])]
-            partner = None
+
+        def candidates(number: int) -> Iterator[tuple[np.ndarray, bool]]:
+            (at,), (word,), (bit,) = (a.tolist() for a in memory.locate(np.array([number])))
+            region = memory.regions[at]
             if region.name in checked:
-                partner = _opposite(memory, number, taken, now, constraint)
-            if partner is not None:
-                flips.append(partner)
-                taken.add(partner)
-                if constraint is not None:
-                    constraint.add(partner)
-            for n in flips:
-                now[n] = 1 - now.get(n, int(memory.read(np.array([n]))[0]))
-            found.append(flips)
-        return found
+                inputs = region.count // region.shape[0]
+                words = np.arange(word % inputs, region.count, inputs)
+                yield memory.span(region.name)[0] + words * region.word.bits + bit, True
+
+        return paired(memory, numbers, candidates, constraint=constraint)
 
     def storage(self, implementation: Implementation) -> int:
         """Return the bits of the sums of weights and of biases, kept in 32 bits each."""
@@ -125,33 +117,35 @@ class ProductChecksums:
             more += positions * values[op.weight][0].numel()
         return more
 
-    def alarms(
-        self, implementation: Implementation, cases: Cases, x: Tensor, clean: Tensor
-    ) -> Alarms:
-        """Return which inferences raise an alarm.
+    def limits(self, deployed: Implementation, clean: Tensor) -> dict[int, float]:
+        """Return by layer the largest difference that raises no alarm.
 
         Args:
-            implementation: As loaded, when the sums were taken.
-            cases: What changed in its memory since.
-            x: (n, *shape) inputs of the network.
-            clean: (m, *shape) inputs on which the largest clean difference is found.
+            deployed: As loaded.
+            clean: (n, *shape) inputs on which the largest clean difference is found.
         """
-        layers = _layers(implementation)
-        loaded = implementation.memory.values
-        limits = dict.fromkeys(layers, 0.0)
-        if not implementation.graph.exact:
-            found = _differences(implementation, loaded, clean)
-            limits = {i: self.slack * float(d.max()) for i, d in found.items()}
-        detected = np.zeros((cases.count, len(x)), dtype=bool)
+        if deployed.graph.exact:
+            return dict.fromkeys(_layers(deployed), 0.0)
+        found = _differences(deployed, deployed.memory.values, clean)
+        return {i: self.slack * float(d.max()) for i, d in found.items()}
+
+    def alarms(
+        self, deployed: Implementation, cases: Cases, x: Tensor, limits: Mapping[int, float]
+    ) -> np.ndarray:
+        """Return (cases, images) bool, which inferences raise an alarm.
+
+        Args:
+            deployed: As loaded, when the sums were taken.
+            cases: What changed in its memory since.
+            x: (images, *shape) inputs of the network.
+            limits: As `limits` returned them.
+        """
+        raised = np.zeros((cases.count, len(x)), dtype=bool)
         for c in range(cases.count):
-            mine = cases.part(c, c + 1)
-            values = values_under(implementation, mine)
-            for i, difference in _differences(implementation, values, x).items():
-                detected[c] |= ~(difference <= limits[i]).numpy()  # NaN is an alarm
-        false = np.zeros(len(x), dtype=bool)
-        for i, difference in _differences(implementation, loaded, x).items():
-            false |= ~(difference <= limits[i]).numpy()
-        return Alarms(detected, false)
+            values = values_under(deployed, cases.part(c, c + 1))
+            for i, difference in _differences(deployed, values, x).items():
+                raised[c] |= ~(difference <= limits[i]).numpy()  # NaN is an alarm
+        return raised
 
 
 def _sums_integers(op: Conv2d | Linear, memory: Memory) -> bool:
@@ -159,28 +153,6 @@ def _sums_integers(op: Conv2d | Linear, memory: Memory) -> bool:
     if memory[op.weight].word.name not in ("int8", "int4"):
         return False
     return op.weight_scale is None or memory[op.weight_scale].count == 1
-
-
-def _opposite(
-    memory: Memory,
-    number: int,
-    taken: Collection[int],
-    now: Mapping[int, int],
-    constraint: Constraint | None,
-) -> int | None:
-    """Return the same bit of another channel's weight of the same input with the other value."""
-    (at,), (word,), (bit,) = (a.tolist() for a in memory.locate(np.array([number])))
-    region = memory.regions[at]
-    inputs = region.count // region.shape[0]
-    words = np.arange(word % inputs, region.count, inputs)
-    bits = memory.span(region.name)[0] + words * region.word.bits + bit
-    free = ~np.isin(bits, list(taken))
-    if constraint is not None:
-        free &= constraint.possible(bits)
-    bits = bits[free]
-    value = [now.get(n, v) for n, v in zip(bits.tolist(), memory.read(bits), strict=True)]
-    own = now.get(number, int(memory.read(np.array([number]))[0]))
-    return next((n for n, v in zip(bits.tolist(), value, strict=True) if v != own), None)
 
 
 def _layers(implementation: Implementation) -> dict[int, Conv2d | Linear]:

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from casemate.errors import ParameterError, UsageError
-from casemate.hardware.cases import Cases
 from casemate.hardware.defenses.cost import Cost
-from casemate.hardware.defenses.guarding import Guarded, OwnFlips
+from casemate.hardware.defenses.guarding import read_anew
 from casemate.hardware.parameters import check_number, check_whole
 from casemate.threats import Stage
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from casemate.hardware.attacks.constraint import Constraint
+    from casemate.hardware.cases import Cases
+    from casemate.hardware.defenses.guarding import Guarded, OwnFlips
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
 
@@ -122,23 +123,7 @@ class WeightReconstruction:
         It has no bits of its own that could be struck.
         """
         del own
-        detected = np.zeros(cases.count, dtype=bool)
-        held = {memory.names[r.name]: r for r in _integers(memory)}
-        others = ~np.isin(cases.region, list(held))
-        read = [[a[others] for a in (cases.case, cases.region, cases.word, cases.raw)]]
-        for position, region in held.items():
-            mine = cases.region == position
-            case, word, raw, cut = self._of_region(
-                region, cases.case[mine], cases.word[mine], cases.raw[mine]
-            )
-            detected[cut] = True
-            read.append([case, np.full(len(case), position), word, raw])
-        case, where, word, raw = (np.concatenate(column) for column in zip(*read, strict=True))
-        order = np.lexsort((word, where, case))
-        case, where, word, raw = (a[order] for a in (case, where, word, raw))
-        changed = raw != memory.raw(where, word)
-        left = Cases(cases.count, *(a[changed] for a in (case, where, word, raw)))
-        return Guarded.of(left, detected)
+        return read_anew(memory, cases, _integers(memory), self._of_region)
 
     def _of_region(
         self, region: Region, case: np.ndarray, word: np.ndarray, raw: np.ndarray

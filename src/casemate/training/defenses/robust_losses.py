@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
@@ -10,16 +10,15 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 from casemate.errors import ParameterError
 from casemate.models.hyperparameters import choice, number
 from casemate.threats import Stage
-from casemate.training.defended import Phase, Repaired
 from casemate.training.defenses.mending import floats
-from casemate.training.defenses.own_training import digest_of
-from casemate.training.loop import train
+from casemate.training.defenses.own_training import trained_otherwise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
+    from casemate.training.defended import Phase, Repaired
     from casemate.training.lab import Lab
 
 __all__ = ["RobustLoss"]
@@ -86,17 +85,7 @@ class RobustLoss:
         clean: Dataset | None = None,  # noqa: ARG002 - needs none
     ) -> Repaired:
         """Return the model trained with the loss."""
-        model = train(
-            lab.architecture,
-            lab.recipe,
-            dataset,
-            seed=lab.seed,
-            device=lab.device,
-            progress=lab.progress,
-            loss=self.of,
-        )
-        lab.count(1, len(dataset) * lab.recipe.epochs)
-        return Repaired(model=replace(model, digest=digest_of(self, dataset, lab)))
+        return trained_otherwise(self, dataset, lab, loss=self.of)
 
     def of(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of (b, classes) float32 scores and (b,) int64 labels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -10,13 +10,12 @@ from torch import nn
 
 from casemate.models.hyperparameters import number
 from casemate.threats import Stage
-from casemate.training.defended import Phase, Repaired
-from casemate.training.defenses.own_training import digest_of
-from casemate.training.loop import train
+from casemate.training.defenses.own_training import trained_otherwise
 
 if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.random import Stream
+    from casemate.training.defended import Phase, Repaired
     from casemate.training.lab import Lab
 
 __all__ = ["WeightClipping"]
@@ -74,17 +73,7 @@ class WeightClipping:
         clean: Dataset | None = None,  # noqa: ARG002 - needs none
     ) -> Repaired:
         """Return the model trained with bounded weights."""
-        model = train(
-            lab.architecture,
-            lab.recipe,
-            dataset,
-            seed=lab.seed,
-            device=lab.device,
-            progress=lab.progress,
-            after=self.clip,
-        )
-        lab.count(1, len(dataset) * lab.recipe.epochs)
-        return Repaired(model=replace(model, digest=digest_of(self, dataset, lab)))
+        return trained_otherwise(self, dataset, lab, after=self.clip)
 
     def clip(self, module: nn.Module) -> None:
         """Cut the weights and biases of a network's layers to the limit, in place."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from casemate import registry
 from casemate.campaign.provenance import now, origin
 from casemate.campaign.record import CampaignRecord, TrialRecord
+from casemate.campaign.words import chain
 from casemate.data.dataset import Dataset
 from casemate.data.splits import of_class, stratified_sample
 from casemate.errors import UsageError, did_you_mean
@@ -40,7 +41,15 @@ if TYPE_CHECKING:
     from casemate.stats import Measurement
     from casemate.target import FrontDefense
 
-__all__ = ["Result", "attack", "attack_name", "load_data", "load_model"]
+__all__ = [
+    "Result",
+    "attack",
+    "attack_name",
+    "check_dataset",
+    "load_data",
+    "load_model",
+    "plugin_settings",
+]
 
 
 _SHOWN = (
@@ -177,11 +186,9 @@ def attack(
         evidence = evaluate(setting, model, chosen, batch_size=batch_size, progress=progress)
         settings = {
             "data": {"source": data.name, "digest": data.digest},
-            "attack": {"name": registry.name_of("attack", type(one)), **canonical(one)},
+            "attack": plugin_settings("attack", one),
             "goal": None if goal is None and source is None else {"from": source, "to": goal},
-            "defense": None
-            if defense is None
-            else {"name": registry.name_of("defense", type(defense)), **canonical(defense)},
+            "defense": plugin_settings("defense", defense),
             "attacker": attacker if defense is not None else None,
             "samples": len(chosen),
             "early_stop": early_stop,
@@ -213,11 +220,7 @@ def _check_attack_call(model: Any, data: Any, attacks: tuple[Any, ...]) -> None:
             f"the model is of type {type(model).__name__}; hand over casemate.load_model(model, "
             "data), which knows the domain of its inputs"
         )
-    if not isinstance(data, Dataset):
-        raise UsageError(
-            f"the data is of type {type(data).__name__}; hand over casemate.load_data(...) or "
-            "casemate.Dataset.from_arrays(...)"
-        )
+    check_dataset("the data", data)
     if not attacks:
         raise UsageError("there is no attack; give at least one, such as casemate.PGD()")
     for one in attacks:
@@ -225,6 +228,28 @@ def _check_attack_call(model: Any, data: Any, attacks: tuple[Any, ...]) -> None:
             raise UsageError(
                 f"{one!r} is no attack; give attacks with their parameters, such as casemate.PGD()"
             )
+
+
+def check_dataset(name: str, data: Any) -> None:
+    """Raise `UsageError` if something else than a data set was handed over.
+
+    Args:
+        name: What it was handed over as: "the data".
+        data: What it is.
+    """
+    if not isinstance(data, Dataset):
+        raise UsageError(
+            f"{name} is of type {type(data).__name__}; hand over casemate.load_data(...) or "
+            "casemate.Dataset.from_arrays(...)"
+        )
+
+
+def plugin_settings(kind: registry.Kind, plugin: Any) -> dict[str, Any] | None:
+    """Return name and parameters of a plugin as plain data; None of none."""
+    if plugin is None:
+        return None
+    settings: dict[str, Any] = canonical(plugin)
+    return {"name": registry.name_of(kind, type(plugin)), **settings}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +364,6 @@ class Result:
 
 
 def attack_name(trial: TrialRecord) -> str:
-    """Return the name of the attack that a trial is about, at inference or on training."""
-    training, hardware = (trial.settings.get(g) or {} for g in ("training", "hardware"))
-    attack = trial.settings["attack"] or hardware.get("attack") or training.get("attack")
-    return str(attack["name"]) if attack else "no attack"
+    """Return the name of the attack that a trial is about: the last one in the model's life."""
+    attacks = chain(trial.settings)
+    return str(attacks[-1][1]["name"]) if attacks else "no attack"

@@ -14,8 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from casemate import registry
-from casemate.api import Result
+from casemate.api import Result, check_dataset, plugin_settings
 from casemate.campaign.deployments import check_deployment, check_target, deployed_evidence, rest_of
 from casemate.campaign.provenance import now, origin
 from casemate.campaign.record import TrialRecord
@@ -24,7 +23,7 @@ from casemate.data.splits import stratified_sample
 from casemate.errors import UsageError
 from casemate.hardware.deployment import Deployment
 from casemate.hardware.formats import NumberFormat
-from casemate.identity import canonical, key
+from casemate.identity import key
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
@@ -109,15 +108,11 @@ def attack_hardware(
         )
         settings = {
             "data": {"source": data.name, "digest": data.digest},
-            "hardware": {
-                "format": canonical(form),
-                "attack": _settings("attack", one),
-                "defense": _settings("defense", defense),
-                "attacker": attacker if hasattr(one, "run") and defense is not None else None,
-                "rowhammer": None if rowhammer is None else rowhammer.settings,
-                "calibration": calibration,
-                "inputs": inputs,
-            },
+            "hardware": deployment.described(
+                plugin_settings("attack", one),
+                plugin_settings("defense", defense),
+                chosen=hasattr(one, "run"),
+            ),
             "attack": None,
             "goal": {"from": None, "to": None},
             "defense": None,
@@ -162,13 +157,6 @@ def _checked(others: Dataset, data: Dataset) -> Dataset:
     return others
 
 
-def _settings(kind: registry.Kind, plugin: Any) -> dict[str, Any] | None:
-    """Return name and parameters of a plugin as plain data."""
-    if plugin is None:
-        return None
-    return {"name": registry.name_of(kind, type(plugin)), **canonical(plugin)}
-
-
 def _check_call(
     model: Any, data: Any, attacks: tuple[Any, ...], defense: Any, rowhammer: Any
 ) -> None:
@@ -180,11 +168,7 @@ def _check_call(
             f"the model is of type {type(model).__name__}; hand over casemate.load_model(model, "
             "data), or the target() of a trained model"
         )
-    if not isinstance(data, Dataset):
-        raise UsageError(
-            f"the data is of type {type(data).__name__}; hand over casemate.load_data(...) or "
-            "casemate.Dataset.from_arrays(...)"
-        )
+    check_dataset("the data", data)
     if not attacks:
         raise UsageError("there is no attack; give at least one, such as casemate.BFA(), or None")
     for one in attacks:

@@ -17,7 +17,7 @@ from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from casemate import registry
-from casemate.api import Result
+from casemate.api import Result, check_dataset, plugin_settings
 from casemate.campaign.exposures import exposure_of
 from casemate.campaign.facts import attack_facts, with_facts
 from casemate.campaign.provenance import now, origin
@@ -122,8 +122,8 @@ def attack_training(
             "data": {"source": train.name, "digest": train.digest},
             "model": {**_model(model), "recipe": canonical(recipe)},
             "training": {
-                "attack": _settings("attack", order.attack),
-                "defense": _settings("defense", defense),
+                "attack": plugin_settings("attack", order.attack),
+                "defense": plugin_settings("defense", defense),
                 "clean": clean,
             },
             "attack": None,
@@ -172,11 +172,7 @@ def own_architecture(
     Raises:
         UsageError: If there is no such factory, or its network cannot be trained on such data.
     """
-    if not isinstance(data, Dataset):
-        raise UsageError(
-            f"data is of type {type(data).__name__}; hand over casemate.load_data(...) or "
-            "casemate.Dataset.from_arrays(...)"
-        )
+    check_dataset("data", data)
     return declare(factory, arguments=arguments, domain=data.domain, classes=len(data.classes))
 
 
@@ -212,11 +208,7 @@ def _check_call(
             "VGG(), ResNet() or MLP(), or a function of yours that builds a torch.nn.Module"
         )
     for name, data in (("train", train), ("test", test)):
-        if not isinstance(data, Dataset):
-            raise UsageError(
-                f"{name} is of type {type(data).__name__}; hand over casemate.load_data(...) or "
-                "casemate.Dataset.from_arrays(...)"
-            )
+        check_dataset(name, data)
     if train.domain != test.domain or train.classes != test.classes:
         raise UsageError(
             f"{train.name} and {test.name} differ in domain or classes; give two splits of one set"
@@ -278,13 +270,6 @@ def _measured(
         batch_size=batch_size,
     )
     return with_facts(evidence, facts, target=exposure.leads_to)
-
-
-def _settings(kind: registry.Kind, plugin: Any) -> dict[str, Any] | None:
-    """Return name and parameters of a plugin as plain data."""
-    if plugin is None:
-        return None
-    return {"name": _name(kind, plugin), **cast("dict[str, Any]", canonical(plugin))}
 
 
 def _name(kind: registry.Kind, plugin: object) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from casemate.data.dataset import Dataset
     from casemate.evidence import Evidence
     from casemate.hardware.deployment import Deployment
+    from casemate.hardware.gate import Inputs
     from casemate.target import Preprocessing, Target, TorchTarget
 
 __all__ = ["check_deployment", "check_target", "deployed_evidence", "rest_of"]
@@ -93,7 +94,7 @@ def deployed_evidence(
         UsageError: If the model cannot be deployed so.
     """
     from casemate.data.splits import stratified_sample  # noqa: PLC0415 - imports torch
-    from casemate.hardware.gate import Inputs, bench_of, strike  # noqa: PLC0415 - as above
+    from casemate.hardware.gate import bench_of, strike  # noqa: PLC0415 - as above
 
     model = check_target(target)
     calibration, pool = _shared_out(others)
@@ -102,9 +103,9 @@ def deployed_evidence(
     bench = bench_of(
         model.module,
         deployment,
-        samples=_inputs(model, samples, Inputs),
-        pool=_inputs(model, has, Inputs),
-        clean=_inputs(model, known, Inputs).x,
+        samples=_inputs(model, samples),
+        pool=_inputs(model, has),
+        clean=_inputs(model, known).x,
         defense=defense,
         rng=stream(seed, "hardware"),
         classes=len(samples.classes),
@@ -161,15 +162,17 @@ def _shared_out(others: Dataset) -> tuple[Dataset, Dataset]:
     return others.select(mine, how="to calibrate on"), others.select(theirs, how="the attacker's")
 
 
-def _inputs(model: TorchTarget, data: Dataset, kind: Any) -> Any:
+def _inputs(model: TorchTarget, data: Dataset) -> Inputs:
     """Return inputs as the network gets them, with their labels."""
     import torch  # noqa: PLC0415 - as above
+
+    from casemate.hardware.gate import Inputs  # noqa: PLC0415 - as above
 
     parts = [
         model.preprocessing(data.batch(slice(i, i + _AT_ONCE))).to(torch.float32)
         for i in range(0, len(data), _AT_ONCE)
     ]
-    return kind(x=torch.cat(parts).contiguous(), labels=data.targets.clone())
+    return Inputs(x=torch.cat(parts).contiguous(), labels=data.targets.clone())
 
 
 def _labels(model: TorchTarget, data: Dataset) -> Tensor:

@@ -9,14 +9,9 @@ from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from casemate.campaign.deployments import (
-    check_deployment,
-    check_target,
-    deployed_evidence,
-    rest_of,
-)
 from casemate.campaign.exposures import exposure_of
 from casemate.campaign.facts import with_facts
+from casemate.campaign.hardware_gate import passes, strike_trial
 from casemate.campaign.orders import Orders
 from casemate.campaign.origins import OriginCache, origin_name
 from casemate.campaign.provenance import origin
@@ -27,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from casemate.campaign.events import Listener
     from casemate.campaign.plugins import Plugin
-    from casemate.campaign.sections import Goal, Hardware, ModelChoice
+    from casemate.campaign.sections import Goal, ModelChoice
     from casemate.campaign.store import Store
     from casemate.campaign.trials import Trial
     from casemate.data.dataset import Dataset, Split
     from casemate.evidence import Evidence
     from casemate.inference.evaluate import Cost, Setting
     from casemate.inference.exposure import Guarded
-    from casemate.target import Preprocessing, Target
+    from casemate.target import Target
     from casemate.training.passes import Passes
     from casemate.training.stored import StoredModel
 
@@ -46,7 +41,6 @@ __all__ = ["Gates"]
 
 _REFERENCES = 32
 """Models that others are held against whose answers stay at hand."""
-_TENSORS = 10  # of weights, in estimates of time
 
 
 class Gates:
@@ -233,7 +227,7 @@ class Gates:
         from casemate.inference.evaluate import Cost, cost  # noqa: PLC0415 - imports torch
 
         if trial.hardware is not None:
-            return Cost(forward=self._passes(trial.hardware, n), backward=0)
+            return Cost(forward=passes(trial.hardware, n), backward=0)
         if trial.attack is None:  # model, reference and control, with the trigger and without
             return Cost(forward=6 * n, backward=0)
         return cost(self.setting(trial), n)
@@ -251,7 +245,8 @@ class Gates:
             again: Attack the samples again, even if that has been done.
         """
         if trial.hardware is not None:
-            return self._strike(trial, store, tell, progress)
+            self._examples = None
+            return strike_trial(trial, self, store, tell, progress)
         if trial.attack is None:
             return self._expose(trial, store, tell, progress)
         from casemate.inference.evaluate import evaluate  # noqa: PLC0415 - imports torch
@@ -265,75 +260,6 @@ class Gates:
             progress=progress,
             cache=None if again else self._examples,
         )
-
-    # -- hardware -------------------------------------------------------------------------------
-
-    def check_hardware(self, trial: Trial) -> None:
-        """Hold the trial's hardware gate against its model, which need not be trained.
-
-        Raises:
-            UsageError: If the model cannot be deployed so, or what stands there does not fit it.
-        """
-        assert trial.hardware is not None  # noqa: S101 - the caller asked
-        test = self.data(trial.data, "test")
-        given = self.given(trial)
-        if given is not None:
-            rest_of(test, self.samples(trial))
-            model = check_target(given)
-            self._check_deployment(trial.hardware, model.module, model.preprocessing, test)
-            return
-        from casemate.models.architecture import initialize  # noqa: PLC0415 - imports torch
-        from casemate.random import stream  # noqa: PLC0415 - only here
-        from casemate.target import Preprocessing  # noqa: PLC0415 - as above
-
-        module = initialize(
-            self.orders.architecture(trial),
-            test.domain,
-            len(test.classes),
-            stream(trial.options.seed, "hardware/check"),
-        ).eval()
-        self._check_deployment(trial.hardware, module, Preprocessing(), test)
-
-    @staticmethod
-    def _check_deployment(
-        hardware: Hardware, module: nn.Module, preprocessing: Preprocessing, test: Dataset
-    ) -> None:
-        check_deployment(
-            hardware,
-            module,
-            preprocessing,
-            test,
-            attack=hardware.attack and hardware.attack.value,
-            defense=hardware.defense and hardware.defense.value,
-        )
-
-    def _passes(self, hardware: Hardware, n: int) -> int:
-        """Return about how many samples run through a deployed model."""
-        attack = None if hardware.attack is None else hardware.attack.value
-        return 2 * n + (0 if attack is None else int(attack.forwards(_TENSORS, n)))
-
-    def _strike(self, trial: Trial, store: Store, tell: Listener, progress: Any) -> Evidence:
-        """Deploy the trial's model, attack it there, and measure that."""
-        assert trial.hardware is not None  # noqa: S101 - the caller asked
-        self._examples = None
-        samples, test = self.samples(trial), self.data(trial.data, "test")
-        if trial.model.trained_here:
-            others = self.data(trial.data, "train")
-        else:
-            others = rest_of(test, samples)
-        hardware = trial.hardware
-        return deployed_evidence(
-            hardware,
-            self.target(trial, store, tell),
-            samples,
-            others,
-            attack=hardware.attack and hardware.attack.value,
-            defense=hardware.defense and hardware.defense.value,
-            seed=trial.options.seed,
-            progress=progress,
-        )
-
-    # -- what is left of training ---------------------------------------------------------------
 
     def _expose(self, trial: Trial, store: Store, tell: Listener, progress: Any) -> Evidence:
         """Hold the trial's model against one trained without attack and defense and its control."""

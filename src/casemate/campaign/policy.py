@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from casemate.campaign.facts import NOT_LEARNED
 from casemate.campaign.record import Finding
+from casemate.campaign.words import chain
 from casemate.errors import ExitCode, did_you_mean
 from casemate.evidence import ONCE_A_TRIAL, Verdict
 from casemate.stats import wilson
@@ -125,8 +126,7 @@ def finding(rule: Rule, trial: TrialRecord, judgement: Judgement) -> Finding:
     """Return the finding of a rule that a trial breaks."""
     gate = trial.settings.get("training") or {}
     chip = trial.settings.get("hardware") or {}
-    links = (gate.get("attack"), chip.get("attack"), trial.settings.get("attack"))
-    attack = ", then ".join(a["name"] for a in links if a) or "no attack"
+    attack = ", then ".join(a["name"] for _, a in chain(trial.settings)) or "no attack"
     behind = f" against {gate['defense']['name']}" if gate.get("defense") else ""
     if chip:
         behind += f" on {chip['format']['name']}"

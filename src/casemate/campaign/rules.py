@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from casemate.campaign.document import Document, Problems
 from casemate.campaign.numbers import Number, parse_number
 from casemate.campaign.refusals import sentences
+from casemate.campaign.words import GATES
 from casemate.errors import did_you_mean
 from casemate.evidence import MEASURES
 
@@ -173,7 +174,7 @@ def _reason(rule: Rule, trials: Sequence[Mapping[str, Any]]) -> str:
     for key, wanted in rule.where.items():
         if any(_holds(settings, key, wanted) for settings in trials):
             continue
-        for stage in ("training", "hardware"):
+        for stage in GATES:
             gate = f"{stage}.{key}"
             if any(_holds(settings, gate, wanted) for settings in trials):
                 return (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from casemate.errors import UsageError
 from casemate.hardware.deployment import Deployment
-from casemate.identity import canonical, key
+from casemate.identity import key
 
 if TYPE_CHECKING:
     from casemate.campaign.plugins import Plugin
@@ -133,17 +133,11 @@ class Hardware(Deployment):
     @property
     def settings(self) -> dict[str, Any]:
         """The section with all defaults, plain JSON data."""
-        chooses = self.attack is not None and hasattr(self.attack.value, "run")
-        return {
-            "format": canonical(self.format),
-            "attack": self.attack and self.attack.settings,
-            "defense": self.defense and self.defense.settings,
-            # whom nobody chose knows nothing
-            "attacker": self.attacker if chooses and self.defense else None,
-            "rowhammer": None if self.rowhammer is None else self.rowhammer.settings,
-            "calibration": self.calibration,
-            "inputs": self.inputs,
-        }
+        return self.described(
+            None if self.attack is None else self.attack.settings,
+            None if self.defense is None else self.defense.settings,
+            chosen=self.attack is not None and hasattr(self.attack.value, "run"),
+        )
 
     @cached_property
     def digest(self) -> str:

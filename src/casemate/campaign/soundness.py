@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from casemate.campaign.hardware_gate import check_hardware
 from casemate.campaign.plugins import keys_of, located
 from casemate.campaign.sections import Goal as GoalSection
 from casemate.campaign.sections import Training
@@ -171,7 +172,7 @@ class Soundness:
                 f"one network is deployed, but {self._committee(trial)} makes a committee of "
                 "several; leave hardware out, or take another defense under training"
             )
-        self._gates.check_hardware(trial)
+        check_hardware(trial, self._gates)
 
     def _committee(self, trial: Trial) -> str:
         """Return the name of the defense at training that makes a committee, "" without one."""

@@ -20,7 +20,8 @@ from casemate.campaign.sections import (
     Options,
     Training,
 )
-from casemate.errors import UsageError, did_you_mean, nearest
+from casemate.campaign.trial_keys import AT_INFERENCE, OPTIONS, TRIAL_KEYS, check_keys
+from casemate.errors import UsageError
 from casemate.identity import canonical
 from casemate.threats import Stage
 
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Trial", "expand_trial"]
 
-_OPTIONS = tuple(field_types(Options))
-_KEYS = ("data", "model", *KEYS, "attack", "goal", "defense", "monitor", *_OPTIONS)
-_AT_INFERENCE = ("goal", "attacker", "early_stop", "queries")
-_AFTER_DEPLOYMENT = ("attack", "defense", "monitor")
 _SAMPLES, _DEPLOYED_SAMPLES = 100, 1000
 _NOT_TRAINED_HERE = {
     "weights": "are of a model that comes trained, and one with a recipe is trained here; remove "
@@ -128,10 +125,10 @@ def expand_trial(
         problems: Told what is wrong.
     """
     before = problems.noted
-    _check_keys(section, path, own, problems)
+    check_keys(section, path, own, problems)
     resolved: dict[str, list[Variant]] = {}
     for key, value in section.items():
-        if key not in _KEYS:
+        if key not in TRIAL_KEYS:
             continue
         variants, build = _section(key, value, (*path, key), base_dir, recipe, problems)
         resolved[key] = [built(v, build, problems) for v in variants]
@@ -140,68 +137,6 @@ def expand_trial(
     combinations = product(resolved.values(), path, problems)
     chosen = (dict(zip(resolved, combination, strict=True)) for combination in combinations)
     return [_trial(c, path, first + i) for i, c in enumerate(_distinct(chosen))]
-
-
-def _check_keys(
-    section: dict[str, Any], path: KeyPath, own: Collection[str], problems: Problems
-) -> None:
-    meant = set()  # what is there, but not under its name
-    for key in section:
-        if key not in _KEYS:
-            meant.add(nearest(str(key), _KEYS))
-            hint = did_you_mean(str(key), _KEYS)
-            problems.add((*path, key), f'there is no key "{key}" in a trial.{hint}')
-    gates = [name for name in KEYS if section.get(name) is not None]
-    ends = bool(gates) or bool(meant & KEYS.keys())
-    needed = ("data", "model") if ends else ("attack", "data", "model")
-    for key in needed:
-        if section.get(key) is None and key not in meant:
-            problems.add((*path, key), f"is missing; say what {key} this trial has")
-    if "hardware" in gates:
-        _check_last(section, path, problems)
-    if gates and _nobody(section.get("attack")):
-        _check_unused(section, path, own, problems)
-    elif "attacker" in section and section.get("defense") is None and "defense" not in meant:
-        problems.add(
-            (*path, "attacker"), "needs a defense to stand before or after; add one or remove it"
-        )
-
-
-def _nobody(attack: Any) -> bool:
-    """Return whether the section "attack" names no attack at all, as [null] does not."""
-    if isinstance(attack, list) and attack:
-        return all(_nobody(a) for a in attack)
-    return attack is None
-
-
-def _check_last(section: dict[str, Any], path: KeyPath, problems: Problems) -> None:
-    """Note what stands behind the hardware gate, where the trial ends."""
-    for key in _AFTER_DEPLOYMENT:
-        if not _nobody(section.get(key)):
-            problems.add(
-                (*path, key),
-                "stands at inference, but a trial with hardware ends with the deployed model; "
-                f"move it under hardware, or give the {key} a trial without hardware",
-            )
-
-
-def _check_unused(
-    section: dict[str, Any], path: KeyPath, own: Collection[str], problems: Problems
-) -> None:
-    """Note what the entry says of an attack at inference, of which it has none.
-
-    A default of the campaign may say so: other trials have one.
-    """
-    deployed = section.get("hardware") is not None
-    gate, model = ("hardware", "deployed") if deployed else ("training", "trained")
-    for key in _AT_INFERENCE:
-        if key in own and section[key] is not None:
-            hint = f" (an attack under {gate} has its goal in its own parameters)"
-            problems.add(
-                (*path, key),
-                f"speaks of an attack at inference, but this trial ends with the {model} model; "
-                f"remove it, or name an attack beside {gate}{hint if key == 'goal' else ''}",
-            )
 
 
 def _distinct(combinations: Iterable[dict[str, Variant]]) -> Iterator[dict[str, Variant]]:
@@ -214,7 +149,7 @@ def _distinct(combinations: Iterable[dict[str, Variant]]) -> Iterator[dict[str, 
     for chosen in combinations:
         idle: tuple[str, ...] = ()
         if _absent(chosen, "attack"):
-            idle = _AT_INFERENCE
+            idle = AT_INFERENCE
         elif _absent(chosen, "defense"):
             idle = ("attacker",)
         kept = {k: v for k, v in chosen.items() if k not in idle}
@@ -233,7 +168,7 @@ def _absent(chosen: dict[str, Variant], key: str) -> bool:
 def _trial(chosen: dict[str, Variant], path: KeyPath, number: int) -> Trial:
     values = {key: variant.value for key, variant in chosen.items()}
     attack = values.get("attack")
-    options = Options(**{k: v for k, v in values.items() if k in _OPTIONS})
+    options = Options(**{k: v for k, v in values.items() if k in OPTIONS})
     if options.samples is None and attack is not None:
         options = replace(options, samples=_SAMPLES)
     elif options.samples is None and values.get("hardware") is not None:

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["amount", "changed", "figure", "leaves", "short_name", "title", "titles"]
+__all__ = [
+    "GATES",
+    "amount",
+    "chain",
+    "changed",
+    "figure",
+    "leaves",
+    "short_name",
+    "title",
+    "titles",
+]
+
+GATES = ("training", "hardware")
+"""Sections of a trial that stand for gates before inference, in the order of a model's life."""
 
 _LEVELS = 255  # of an 8-bit pixel
 _HIDDEN = {"data", "model"}  # hashes, which tell people nothing
@@ -32,13 +45,9 @@ def figure(value: Any) -> str:
 
 def title(settings: Mapping[str, Any]) -> str:
     """Return a trial in a few words: "bim 8/255, Stop → Speed limit (60km/h), behind median"."""
-    gate, attack = settings.get("training") or {}, settings["attack"]
-    hardware = settings.get("hardware")
-    parts = [_training(gate["attack"])] if gate.get("attack") else []
-    if hardware and hardware.get("attack"):
-        parts.append(_hardware(hardware["attack"]))
-    if attack is not None:
-        parts.append(_attack(attack))
+    gate, hardware = settings.get("training") or {}, settings.get("hardware")
+    words = {"training": _training, "hardware": _hardware, "inference": _attack}
+    parts = [words[stage](attack) for stage, attack in chain(settings)]
     text = ", then ".join(parts) or "no attack"
     if gate.get("defense"):
         text += f", {gate['defense']['name']}"
@@ -59,6 +68,13 @@ def title(settings: Mapping[str, Any]) -> str:
     if settings.get("monitor"):
         text += f", watched by {settings['monitor']['name']}"
     return text
+
+
+def chain(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the attacks of a trial in the order of the gates, each with its stage."""
+    links = [(stage, (settings.get(stage) or {}).get("attack")) for stage in GATES]
+    links.append(("inference", settings.get("attack")))
+    return [(stage, attack) for stage, attack in links if attack is not None]
 
 
 def titles(trials: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from casemate.errors import ParameterError
 from casemate.hardware.formats import NumberFormat
+from casemate.identity import canonical
 
 if TYPE_CHECKING:
     from casemate.hardware.rowhammer.module import MemoryModule
@@ -32,6 +33,30 @@ class Deployment:
     rowhammer: MemoryModule | None = None
     calibration: int = 512
     inputs: int = 1024
+
+    def described(
+        self,
+        attack: dict[str, Any] | None,
+        defense: dict[str, Any] | None,
+        *,
+        chosen: bool,
+    ) -> dict[str, Any]:
+        """Return all that stands at the gate as plain JSON data.
+
+        Args:
+            attack: Its settings, or None.
+            defense: Its settings, or None.
+            chosen: Whether somebody chooses what is struck; else nobody knows the defense.
+        """
+        return {
+            "format": canonical(self.format),
+            "attack": attack,
+            "defense": defense,
+            "attacker": self.attacker if chosen and defense else None,
+            "rowhammer": None if self.rowhammer is None else self.rowhammer.settings,
+            "calibration": self.calibration,
+            "inputs": self.inputs,
+        }
 
     def __post_init__(self) -> None:
         if self.attacker not in ("aware", "unaware"):

@@ -8,7 +8,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from casemate.campaign.words import amount, leaves, short_name
+from casemate.campaign.words import amount, chain, leaves, short_name
 from casemate.evidence import Verdict
 from casemate.report import formats
 from casemate.report.threat_models import ThreatFacts, threat_facts
@@ -28,6 +28,7 @@ __all__ = [
     "State",
     "facts_of",
     "parameters_in_words",
+    "set_apart",
     "share_key",
     "varying",
 ]
@@ -124,9 +125,14 @@ class Facts:
         )
 
     @property
+    def hardware(self) -> dict[str, Any]:
+        """What stands at the hardware gate, as settings have it; empty without one."""
+        return self.trial.settings.get("hardware") or {}
+
+    @property
     def at_hardware(self) -> bool:
         """Whether the trial ends with the deployed model."""
-        return bool(self.trial.settings.get("hardware"))
+        return bool(self.hardware)
 
     @property
     def training_defense(self) -> str | None:
@@ -278,6 +284,17 @@ def varying(facts: Sequence[Facts], *without: str) -> dict[int, str]:
     }
 
 
+def set_apart(facts: Facts, others: Sequence[Facts]) -> str:
+    """Return the parameters of a trial's attack in which it differs from others, in words."""
+    return parameters_in_words(
+        {
+            name: value
+            for name, value in facts.parameters.items()
+            if any(o.parameters.get(name) != value for o in others)
+        }
+    )
+
+
 def parameters_in_words(parameters: Mapping[str, Any]) -> str:
     """Return parameters as "steps 10, restarts 2"; what is unset is left out."""
     return ", ".join(
@@ -291,9 +308,8 @@ def _facts(trial: TrialRecord, model: Mapping[str, Any]) -> Facts:
     settings = trial.settings
     classes = tuple(str(c) for c in model.get("classes") or ())
     gate, chip = settings.get("training") or {}, settings.get("hardware") or {}
-    links = (gate.get("attack"), chip.get("attack"), settings.get("attack"))
-    chain = [_named(a) for a in links if a is not None]
-    attack = chain[-1] if chain else {"name": _NOBODY}
+    attacks = [_named(a) for _, a in chain(settings)]
+    attack = attacks[-1] if attacks else {"name": _NOBODY}
     if chip:
         attack = _named(chip.get("attack"))
     poisons = bool(gate) and settings.get("attack") is None and not chip
@@ -314,7 +330,7 @@ def _facts(trial: TrialRecord, model: Mapping[str, Any]) -> Facts:
         trial=trial,
         state=_state(trial),
         threat=threat,
-        attack=", then ".join(str(a.get("name", "unnamed")) for a in chain) or _NOBODY,
+        attack=", then ".join(str(a.get("name", "unnamed")) for a in attacks) or _NOBODY,
         parameters=parameters,
         amount=_struck(attack) if chip else _amount(attack) if poisons else None,
         epsilon=None if chip else epsilon,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from casemate.report.facts import SUCCESS, share_key
 from casemate.report.poisonings import ACCURACY, DROP, NULL, SEED, over_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from casemate.report.facts import Facts
     from casemate.stats import Measurement
 
-__all__ = ["UNDER", "Struck", "format_in_words", "module_in_words", "struck"]
+__all__ = ["UNDER", "Struck", "format_in_words", "struck"]
 
 UNDER = "accuracy under attack"
 _FLIPS, _UNTIL = "bits flipped", "bits flipped until the goal"
@@ -68,9 +68,12 @@ class Struck:
 
     @property
     def module(self) -> str:
-        """The hammered memory module in words; empty without one."""
-        module = (self.first.trial.settings.get("hardware") or {}).get("rowhammer")
-        return module_in_words(module) if module else ""
+        """The hammered memory module in words: "A_2, 1 a page"; empty without one."""
+        module = self.first.hardware.get("rowhammer")
+        if not module:
+            return ""
+        name = module.get("file") or module.get("profile") or "unknown"
+        return f"{name}, {module.get('per_page', 1)} a page"
 
     @property
     def flips(self) -> str:
@@ -99,7 +102,7 @@ def struck(facts: Sequence[Facts]) -> tuple[Struck, ...]:
 
 def format_in_words(first: Facts) -> str:
     """Return the number format of a trial in words: what is as by default is left out."""
-    form = (first.trial.settings.get("hardware") or {}).get("format") or {}
+    form = first.hardware.get("format") or {}
     name = str(form.get("name", "unknown"))
     if not name.startswith("int"):
         return name
@@ -111,12 +114,6 @@ def format_in_words(first: Facts) -> str:
     if form.get("activations") == "float32":
         words.append("float32 activations")
     return ", ".join(words)
-
-
-def module_in_words(module: Mapping[str, Any]) -> str:
-    """Return a hammered memory module in words: "A_2, 1 a page", or the name of its file."""
-    name = module.get("file") or module.get("profile") or "unknown"
-    return f"{name}, {module.get('per_page', 1)} a page"
 
 
 def _struck(group: Sequence[Facts]) -> Struck:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from casemate.report.curves import Chart, Point, Series
-from casemate.report.facts import parameters_in_words, share_key, varying
+from casemate.report.facts import parameters_in_words, set_apart, share_key, varying
 from casemate.report.plots import MOST_SERIES
 from casemate.report.poisonings import ACCURACY, SEED
 from casemate.report.possible import as_wide_as
-from casemate.report.struck import UNDER, format_in_words, module_in_words
+from casemate.report.struck import UNDER, format_in_words
 from casemate.stats import mean, wilson
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def _error_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
         if len({p.x for p in points}) < 2:  # noqa: PLR2004 - no curve
             continue
         first = run[0].first
-        brief = ", ".join(w for w in (_words_of_defense(first), _where(first, rows)) if w)
+        apart = set_apart(first, [r.first for r in rows])  # such as layers
+        brief = ", ".join(w for w in (_words_of_defense(first), apart) if w)
         origin = [_point(0.0, run[0], ACCURACY)] if ACCURACY in run[0].figures else []
         series.append(
             Series(
@@ -104,8 +105,10 @@ def _flip_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
     series = []
     for row in rows:
         first = row.first
-        alike = [r for r in rows if r.first.attack == first.attack]
-        brief = ", ".join(w for w in (_apart(row, alike), _knows(first), _hammered(row)) if w)
+        alike = [r.first for r in rows if r.first.attack == first.attack]
+        module = f"rowhammer {row.module}" if row.module else ""
+        words = (set_apart(first, alike), first.hardware.get("attacker"), module)
+        brief = ", ".join(w for w in words if w)
         label = (
             f"{first.attack} ({brief})" if names.count(first.attack) > 1 and brief else first.attack
         )
@@ -122,49 +125,17 @@ def _flip_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
     return series, "flips"
 
 
-def _apart(row: Struck, alike: Sequence[Struck]) -> str:
-    """Return the parameters in which an attack differs from its namesakes."""
-    mine = row.first.parameters
-    return parameters_in_words(
-        {
-            name: value
-            for name, value in mine.items()
-            if any(o.first.parameters.get(name) != value for o in alike)
-        }
-    )
-
-
 def _defense(first: Facts) -> str:
     """Return the name of a model's defense; empty without one."""
-    defense = (first.trial.settings.get("hardware") or {}).get("defense")
+    defense = first.hardware.get("defense")
     return "" if not defense else str(defense.get("name", "unnamed"))
 
 
 def _words_of_defense(first: Facts) -> str:
     """Return a model's defense with its parameters; empty without one."""
-    defense = (first.trial.settings.get("hardware") or {}).get("defense") or {}
+    defense = first.hardware.get("defense") or {}
     rest = parameters_in_words({k: v for k, v in defense.items() if k != "name"})
     return " ".join(w for w in (_defense(first), rest) if w)
-
-
-def _where(first: Facts, rows: Sequence[Struck]) -> str:
-    """Return what else sets the errors of one curve apart from those of others: their layers."""
-    mine = first.parameters
-    differing = {
-        name: value
-        for name, value in mine.items()
-        if any(r.first.parameters.get(name) != value for r in rows)
-    }
-    return parameters_in_words(differing)
-
-
-def _knows(first: Facts) -> str:
-    return str((first.trial.settings.get("hardware") or {}).get("attacker") or "")
-
-
-def _hammered(row: Struck) -> str:
-    module = (row.first.trial.settings.get("hardware") or {}).get("rowhammer")
-    return "" if not module else f"rowhammer {module_in_words(module)}"
 
 
 def _steps(row: Struck) -> tuple[Point, ...]:
@@ -222,11 +193,11 @@ def _flips(trials: Sequence[Facts]) -> bool:
 
 
 def _attack(row: Struck) -> dict[str, Any]:
-    return (row.first.trial.settings.get("hardware") or {}).get("attack") or {}
+    return row.first.hardware.get("attack") or {}
 
 
 def _point(x: float, row: Struck, name: str) -> Point:
-    found = replace(row.figures[name])
+    found = row.figures[name]
     value = found.value or 0.0
     return Point(
         x=x,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from casemate.errors import ParameterError, UsageError
+from casemate.hardware.attacks import bit_errors
 from casemate.hardware.attacks.bfa import BFA
 from casemate.hardware.attacks.bit_errors import BitErrors
 from casemate.hardware.attacks.outcome import flipped
@@ -27,6 +30,7 @@ from casemate.hardware.deployment import Deployment
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.gate import bench_of, check, strike
 from casemate.hardware.implementation import deploy
+from casemate.hardware.memory import Fault
 from casemate.hardware.rowhammer.module import MemoryModule
 from casemate.random import stream
 from casemate.stats import wilson
@@ -99,6 +103,28 @@ def test_searched_flips_are_those_of_the_search(bench):
     assert found["attack success rate"] == pytest.approx((right & wrong).sum() / right.sum())
     assert evidence.spent["flips"] == plain.distance
     assert evidence.spent["attack backward"] == plain.spent.backward > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Undone(RandomFlips):
+    """Flips bits at random, and then all but one of them back."""
+
+    def run(self, *args, **more):
+        outcome = super().run(*args, **more)
+        return replace(outcome, flips=outcome.flips + outcome.flips[1:])
+
+
+def test_a_bit_that_flips_again_is_as_it_was(bench):
+    made = bench()
+    evidence = struck(_Undone(budget=5), made)
+    table = evidence.tables["flips"]
+    assert table["bits flipped"] == [1, 2, 3, 4, 5, 4, 3, 2, 1]
+    assert figures(evidence)["bits flipped"] == 1
+    fault = Fault(tensor=table["tensor"][0], index=tuple(table["index"][0]), bit=table["bit"][0])
+    after = flipped(made.bare, [made.bare.memory.number(fault)])
+    np.testing.assert_array_equal(
+        evidence.samples["attacked_label"], after.scores(made.evaluation.x).argmax(1).numpy()
+    )
 
 
 def test_who_does_not_know_of_copies_changes_nothing_and_who_does_all(bench):
@@ -386,6 +412,17 @@ def test_bit_errors_are_as_many_as_the_rate_says(small):
     assert (
         figures(guarded)["accuracy under attack"] > figures(plain)["accuracy under attack"] + 0.05
     )
+
+
+def test_a_rate_whose_errors_do_not_fit_into_memory_is_refused_with_one_that_does(
+    small, monkeypatch
+):
+    monkeypatch.setattr(bit_errors, "_MOST_FLIPS", 100)
+    made = small()
+    at_most = 100 / made.bare.memory.bits
+    with pytest.raises(ParameterError, match=rf"rate is 0.5.* at most {at_most:.3g} fits"):
+        check(BitErrors(rate=0.5), made)
+    check(BitErrors(rate=0.99 * at_most), made)
 
 
 # -- what makes no sense ----------------------------------------------------------------------

@@ -408,6 +408,8 @@ def test_bit_errors_are_as_many_as_the_rate_says(small):
     assert bits == made.bare.memory.bits + SECDED().storage(made.bare.memory)
     expected = 0.01 * bits
     assert abs(figures(guarded)["bits flipped"] - expected) < 4 * (expected / 50) ** 0.5
+    # two wrong bits of a word are noticed and stay
+    assert 0 < figures(guarded)["faults repaired"] < figures(guarded)["faults detected"]
     plain = struck(BitErrors(rate=0.01, draws=50), made)
     assert (
         figures(guarded)["accuracy under attack"] > figures(plain)["accuracy under attack"] + 0.05

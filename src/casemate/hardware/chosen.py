@@ -244,7 +244,7 @@ def _rows(
     if attack.aim is None:
         success = attacked != labels  # a model whose scores are no numbers serves nobody
     else:
-        eligible = eligible & attack.aim.at(labels) & (labels != attack.aim.target)
+        eligible = eligible & attack.aim.at(labels)
         success = attacked == attack.aim.target
     goal = -1 if attack.aim is None else attack.aim.target
     return {

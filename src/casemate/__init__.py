@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from casemate.hardware.attacks.bit_errors import BitErrors
     from casemate.hardware.attacks.random_faults import RandomFaults
     from casemate.hardware.attacks.random_flips import RandomFlips
+    from casemate.hardware.attacks.random_upsets import RandomUpsets
     from casemate.hardware.attacks.tbfa import TBFA
     from casemate.hardware.attacks.tbt import TBT
     from casemate.hardware.defenses.checksums import RADAR
@@ -124,6 +125,7 @@ __all__ = [
     "RadiusAverage",
     "RandomFaults",
     "RandomFlips",
+    "RandomUpsets",
     "Ranger",
     "Recipe",
     "ResNet",
@@ -156,6 +158,7 @@ _HOMES = {
     "casemate.hardware.attacks.bfa": ("BFA",),
     "casemate.hardware.attacks.bit_errors": ("BitErrors",),
     "casemate.hardware.attacks.random_faults": ("RandomFaults",),
+    "casemate.hardware.attacks.random_upsets": ("RandomUpsets",),
     "casemate.hardware.attacks.random_flips": ("RandomFlips",),
     "casemate.hardware.attacks.tbfa": ("TBFA",),
     "casemate.hardware.attacks.tbt": ("TBT",),

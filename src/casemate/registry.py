@@ -45,6 +45,7 @@ _BUILT_IN: dict[Kind, dict[str, str]] = {
         "tbt": "casemate.hardware.attacks.tbt:TBT",
         "random-flips": "casemate.hardware.attacks.random_flips:RandomFlips",
         "random-faults": "casemate.hardware.attacks.random_faults:RandomFaults",
+        "random-upsets": "casemate.hardware.attacks.random_upsets:RandomUpsets",
         "bit-errors": "casemate.hardware.attacks.bit_errors:BitErrors",
     },
     "defense": {

@@ -197,9 +197,26 @@ def test_a_deployed_model_is_attacked_measured_and_reported(tmp_path):
         "Deployed models",
         "Accuracy under bit errors",
         "Accuracy under flipped bits: int8",
-        "Where one flipped bit hurts",
+        "Where one fault hurts: <bdi>float32, random-faults",
         "attacker aware of it",
     ):
+        assert words in page
+
+
+def test_upsets_and_faults_of_other_kinds_are_trials_too(tmp_path):
+    text = trial(
+        "hardware: {format: int8, defense: {name: product-checksums}, attack: ["
+        "{name: random-upsets, where: [sum], budget: 200}, "
+        '{name: random-faults, kind: ["stuck at 1", burst], budget: 400}]}'
+    )
+    record = run(text, tmp_path / "store")
+    assert [t.status for t in record.trials] == ["finished"] * 3
+    upsets, stuck, burst = (figures(record, i) for i in range(3))
+    assert upsets["faults detected"] == 1  # integers must agree
+    assert "faults repaired" not in upsets
+    assert stuck["mean corruption"] != burst["mean corruption"]
+    page = html.page(record)
+    for words in ("random-upsets, product-checksums", "kind stuck at 1", ">sum</td>"):
         assert words in page
 
 
@@ -297,7 +314,7 @@ def test_a_rule_on_what_the_gate_cannot_measure_is_refused():
         "policy: [{measure: mean corruption, at_most: 0.1}]\n"
         "trials: [{hardware: {attack: {name: bfa}}}]\n"
     )
-    assert "random-faults as the attack under hardware" in said
+    assert "random-faults or random-upsets as the attack under hardware" in said
     said = wrong(
         "policy: [{measure: accuracy under attack, at_least: 0.9, where: {attack: bfa}}]\n"
         "trials: [{hardware: {attack: {name: bfa}}}]\n"

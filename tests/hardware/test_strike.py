@@ -353,6 +353,72 @@ def test_exhaustive_faults_are_those_tried_by_hand(small):
         assert table["tried"][i] == table["population"][i] == len(mine)
 
 
+def of_kind(memory, number, kind):
+    """Return the bits that a fault of a kind inverts at a bit."""
+    if kind == "burst":
+        _, end = next(s for r in memory.regions if (s := memory.span(r.name))[0] <= number < s[1])
+        return np.arange(number, min(number + 3, end))
+    stays = memory.read(np.array([number]))[0] == int(kind[-1])
+    return np.zeros(0, dtype=np.int64) if stays else np.array([number])
+
+
+@pytest.mark.parametrize("kind", ["burst", "stuck at 0", "stuck at 1"])
+def test_faults_of_other_kinds_are_those_tried_by_hand(small, kind):
+    made = small()
+    length = 3 if kind == "burst" else None
+    evidence = struck(RandomFaults(kind=kind, length=length, estimator="exhaustive"), made)
+    model, data = made.bare, made.evaluation
+    before = model.scores(data.x).argmax(1)
+    changed, lost = 0, 0
+    for n in range(model.memory.bits):
+        now = flipped(model, of_kind(model.memory, n, kind)).scores(data.x).argmax(1)
+        changed += int((now != before).sum())
+        lost += int((before == data.labels).sum() - (now == data.labels).sum())
+    found, n = figures(evidence), len(data) * model.memory.bits
+    assert found["mean corruption"] == pytest.approx(changed / n)
+    assert found["mean accuracy drop"] == pytest.approx(lost / n)
+    flips = figures(struck(RandomFaults(estimator="exhaustive"), made))
+    assert 0 < found["mean corruption"] != flips["mean corruption"]
+
+
+def test_random_words_are_as_bad_as_the_mean_over_all_of_them(small):
+    made = small()
+    model, x = made.bare, made.evaluation.x
+    before, changed = model.scores(x).argmax(1), []
+    for region in made.bare.memory.where(roles=("weight",)):
+        start = model.memory.span(region.name)[0]
+        for word in range(region.count):
+            for mask in range(256):
+                bits = start + 8 * word + np.flatnonzero([mask >> b & 1 for b in range(8)])
+                changed.append(
+                    float((flipped(model, bits).scores(x).argmax(1) != before).float().mean())
+                )
+    attack = RandomFaults(
+        kind="random value", estimator="simple", budget=10**6, tolerance=1e-6, roles=("weight",)
+    )
+    found = figures(struck(attack, made))["mean corruption"]
+    each = np.array(changed).reshape(-1, 256)
+    # eight draws of a word each
+    deviation = np.sqrt((each.var(axis=1) / 8).sum()) / len(each)
+    assert abs(found - each.mean()) < 4 * deviation
+    with pytest.raises(ParameterError, match='estimator is "exhaustive", but a random value'):
+        RandomFaults(kind="random value", estimator="exhaustive")
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({"kind": "stuck"}, 'kind is "stuck", but must be one of flip, burst, stuck at 0'),
+        ({"kind": "burst", "length": 1}, "length must be a whole number from 2 to 256, got 1"),
+        ({"length": 3}, 'length is of bursts, but kind is "flip"; remove it'),
+        ({"estimator": "neyman"}, 'estimator is "neyman", but must be one of stratified'),
+    ],
+)
+def test_kinds_of_faults_that_make_no_sense_are_one_sentence(made, words):
+    with pytest.raises(ParameterError, match=words):
+        RandomFaults(**made)
+
+
 def test_scores_that_are_no_numbers_serve_nobody(small):
     made = small("float32")
     evidence = struck(RandomFaults(estimator="exhaustive"), made)

@@ -85,8 +85,9 @@ def deployed(seed, form):
 
 def spread(sites, rng, n):
     """Return bits by number, every node having its share."""
-    picked = rng.integers(0, len(sites.nodes), n)
-    return np.array([rng.integers(sites._starts[i], sites._starts[i + 1]) for i in picked])
+    picked = rng.integers(0, len(sites.outputs), n)
+    ends = sites.starts + [o.count * o.bits for o in sites.outputs]
+    return np.array([rng.integers(sites.starts[i], ends[i]) for i in picked])
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=str)
@@ -137,7 +138,7 @@ def test_sites_are_counted_over_bits():
     assert [graph.nodes[i].name for i in node] == [named[0].name, named[-1].name]
     assert element[1] == np.prod(named[-1].shape) - 1
     assert bit.tolist() == [0, 31]
-    assert Sites(graph, ("input",)).nodes.tolist() == [-1]
+    assert [o.node for o in Sites(graph, ("input",)).outputs] == [-1]
 
 
 def test_a_layer_that_does_not_exist_is_one_sentence():

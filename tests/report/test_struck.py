@@ -210,7 +210,7 @@ def test_a_map_has_a_line_a_tensor_and_the_mean_of_the_seeds():
     page = html.page(record(*trials))
     assert "&lt;fc&gt;" in page
     assert "<fc>" not in page
-    assert "Where one flipped bit hurts" in page
+    assert "Where one fault hurts" in page
 
 
 def test_shades_go_by_the_logarithm():

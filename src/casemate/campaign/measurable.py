@@ -30,6 +30,8 @@ _CHOSEN = (
     "bits flipped until the goal",
 )
 """What an attack measures that chooses bits to flip."""
+_NOTICED = ("faults detected", "faults repaired")
+"""What is measured of a defense that notices faults, unless an attack says less."""
 _DISTANCES = ("distance linf", "distance l2", "ssim")
 _TOWARDS = ("confidence in target class, clean", "confidence in target class, attacked")
 _TOP_5 = ("clean top-5 accuracy", "top-5 accuracy under attack")
@@ -67,7 +69,7 @@ _AT_HARDWARE = {
     "bits flipped until the goal": "an attack under hardware with a goal, such as bfa",
     **dict.fromkeys(
         ("mean corruption", "mean accuracy drop", "critical faults"),
-        "random-faults as the attack under hardware",
+        "random-faults or random-upsets as the attack under hardware",
     ),
     **dict.fromkeys(
         ("faults detected", "faults repaired"),
@@ -134,7 +136,7 @@ def _of_hardware(hardware: Hardware) -> set[str]:
             hardware.defense.value, "alarms"
         )
         if notices and attack is not None:
-            found |= {"faults detected", "faults repaired"}
+            found |= set(getattr(attack, "noticed", _NOTICED))
         if hasattr(hardware.defense.value, "alarms"):
             found.add("false alarms of the defense")
     if attack is not None:

@@ -25,6 +25,7 @@ GATES = ("training", "hardware")
 
 _LEVELS = 255  # of an 8-bit pixel
 _HIDDEN = {"data", "model"}  # hashes, which tell people nothing
+_FLIP = "flip"  # what faults of hardware are unless a trial says otherwise
 _DIGEST, _N = "model_digest", "samples"
 
 
@@ -148,6 +149,8 @@ def _training(attack: Mapping[str, Any]) -> str:
 def _hardware(attack: Mapping[str, Any]) -> str:
     """Return an attack on a deployed model in a few words: "bit-errors 0.001"."""
     words = [str(attack["name"])]
+    if attack.get("kind", _FLIP) != _FLIP:
+        words.append(str(attack["kind"]))
     if isinstance(attack.get("rate"), (int, float)):
         words.append(f"{attack['rate']:g}")
     if isinstance(attack.get("objective"), str):

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from casemate.hardware.memory import Memory
     from casemate.hardware.placement import Placement
 
-__all__ = ["BitErrorRate", "BitFlips", "Burst", "FaultModel", "RandomValue", "StuckAt"]
+__all__ = [
+    "BitErrorRate",
+    "BitFlips",
+    "Burst",
+    "FaultAtBit",
+    "FaultModel",
+    "RandomValue",
+    "StuckAt",
+]
 
 
 class FaultModel(Protocol):
@@ -40,6 +48,19 @@ class FaultModel(Protocol):
 
         Raises:
             UsageError: If the placement has too few bits, or cannot have such faults.
+        """
+
+
+class FaultAtBit(Protocol):
+    """A fault model whose faults have a bit each where they strike."""
+
+    def at(self, memory: Memory, number: np.ndarray, rng: np.random.Generator) -> Cases:
+        """Return one case for each bit that is struck.
+
+        Args:
+            memory: Without faults.
+            number: (n,) int64 of the bits.
+            rng: What is left to chance then is drawn by.
         """
 
 
@@ -65,9 +86,18 @@ class BitFlips:
             UsageError: If the placement has fewer bits.
         """
         if self.bits == 1:
-            return flips(memory, np.arange(n), placement.draw(memory, rng, n), n)
+            return self.at(memory, placement.draw(memory, rng, n), rng)
         drawn = [placement.draw(memory, rng, self.bits, replace=False) for _ in range(n)]
         return _flipped(memory, drawn)
+
+    def at(
+        self,
+        memory: Memory,
+        number: np.ndarray,
+        rng: np.random.Generator,  # noqa: ARG002 - nothing is left to chance
+    ) -> Cases:
+        """Return a case for each bit, inverted alone."""
+        return flips(memory, np.arange(len(number)), number, len(number))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +126,21 @@ class Burst:
             UsageError: If neighbors cannot change together there.
         """
         _check_independent(placement, "a burst")
-        start = placement.draw(memory, rng, n)
+        return self.at(memory, placement.draw(memory, rng, n), rng)
+
+    def at(
+        self,
+        memory: Memory,
+        number: np.ndarray,
+        rng: np.random.Generator,  # noqa: ARG002 - nothing is left to chance
+    ) -> Cases:
+        """Return a burst for each bit, from there on."""
         ends = np.array([memory.span(r.name)[1] for r in memory.regions], dtype=np.int64)
-        length = np.minimum(self.length, ends[memory.locate(start)[0]] - start)
+        length = np.minimum(self.length, ends[memory.locate(number)[0]] - number)
         # words are little-endian without gaps: inside a tensor bits are numbered as they lie
         within = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
-        case = np.repeat(np.arange(n), length)
-        return flips(memory, case, np.repeat(start, length) + within, n)
+        case = np.repeat(np.arange(len(number)), length)
+        return flips(memory, case, np.repeat(number, length) + within, len(number))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +162,17 @@ class StuckAt:
         self, memory: Memory, placement: Placement, rng: np.random.Generator, n: int
     ) -> Cases:
         """Return n cases of one stuck bit each."""
-        number = placement.draw(memory, rng, n)
+        return self.at(memory, placement.draw(memory, rng, n), rng)
+
+    def at(
+        self,
+        memory: Memory,
+        number: np.ndarray,
+        rng: np.random.Generator,  # noqa: ARG002 - nothing is left to chance
+    ) -> Cases:
+        """Return a case for each bit, stuck."""
         case = np.flatnonzero(memory.read(number) != self.value)
-        return flips(memory, case, number[case], n)
+        return flips(memory, case, number[case], len(number))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +192,15 @@ class RandomValue:
             UsageError: If a word's bits cannot change together there.
         """
         _check_independent(placement, "a random value")
-        region, word, _ = memory.locate(placement.draw(memory, rng, n))
+        return self.at(memory, placement.draw(memory, rng, n), rng)
+
+    def at(self, memory: Memory, number: np.ndarray, rng: np.random.Generator) -> Cases:
+        """Return a case for each bit, whose word is replaced."""
+        region, word, _ = memory.locate(number)
         values = np.array([1 << r.word.bits for r in memory.regions], dtype=np.int64)
         # a word inverted by a uniform mask is a uniform word
         mask = rng.integers(0, values[region])
-        return merged(memory, np.arange(n), region, word, mask, n)
+        return merged(memory, np.arange(len(number)), region, word, mask, len(number))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from casemate.hardware.changes import Box, Rows
 from casemate.hardware.graph import Change, Channelwise
 from casemate.hardware.ops.exact import wrapped
 from casemate.hardware.sweep import ELEMENTS, Sweep
+from casemate.hardware.upsets import rewritten
 from casemate.hardware.words import WORDS
 
 if TYPE_CHECKING:
@@ -279,8 +280,7 @@ class Propagator:
     def _struck(self, node: int, held: Tensor, keep: Tensor, flip: Tensor) -> Tensor:
         """Return numbers of a node's output whose words changed."""
         word = WORDS[self.graph.holds if node < 0 else self.graph.nodes[node].holds]
-        raw = word.raw(word.encode(held))
-        return word.of_raw((raw & keep ^ flip) & ((1 << word.bits) - 1))
+        return rewritten(word, held, keep, flip)
 
     def _shape(self, node: int) -> tuple[int, ...]:
         return self.graph.shape if node < 0 else self.graph.nodes[node].shape

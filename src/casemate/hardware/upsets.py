@@ -17,9 +17,12 @@ from casemate.hardware.words import WORDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from casemate.hardware.graph import Graph
+    from torch import Tensor
 
-__all__ = ["Kind", "Sites", "Upsets"]
+    from casemate.hardware.graph import Graph
+    from casemate.hardware.words import Word
+
+__all__ = ["Kind", "Outputs", "Sites", "Upsets", "rewritten"]
 
 Kind = Literal["input", "sum", "activation"]
 
@@ -84,8 +87,37 @@ class Upsets:
         )
 
 
+def rewritten(word: Word, held: Tensor, keep: Tensor, flip: Tensor) -> Tensor:
+    """Return numbers whose words are `(w & keep) ^ flip`, int64 both; `held` are the old ones."""
+    raw = word.raw(word.encode(held))
+    return word.of_raw((raw & keep ^ flip) & ((1 << word.bits) - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """The words of one node's output of one image.
+
+    Attributes:
+        node: Its position; -1 is the network's input.
+        name: Of the node.
+        kind: What they are.
+        count: How many words.
+        bits: Of each word.
+    """
+
+    node: int
+    name: str
+    kind: Kind
+    count: int
+    bits: int
+
+
 class Sites:
     """All bits of some outputs, numbered one node after another.
+
+    Attributes:
+        outputs: Which nodes' they are.
+        starts: (nodes,) int64, number of each node's first bit.
 
     Args:
         graph: The deployed network.
@@ -109,33 +141,48 @@ class Sites:
                 raise UsageError(
                     f'the deployed model has no layer "{layer}".{did_you_mean(layer, names)}'
                 )
-        found: list[tuple[int, int, int]] = []
+        found: list[Outputs] = []
         if "input" in kinds and layers is None:
-            found.append((-1, math.prod(graph.shape), WORDS[graph.holds].bits))
+            found.append(_outputs(-1, "input", "input", graph.shape, graph.holds))
         for i, node in enumerate(graph.nodes):
-            sums = isinstance(node.op, (Conv2d, Linear))
-            wanted = ("sum" if sums else "activation") in kinds
+            kind: Kind = "sum" if isinstance(node.op, (Conv2d, Linear)) else "activation"
             named = layers is None or node.name in layers
-            if wanted and named and node.holds in WORDS and not isinstance(node.op, Reshape):
-                found.append((i, math.prod(node.shape), WORDS[node.holds].bits))
+            written = node.holds in WORDS and not isinstance(node.op, Reshape)
+            if kind in kinds and named and written:
+                found.append(_outputs(i, node.name, kind, node.shape, node.holds))
         if not found:
             raise UsageError(
                 f"no output of the deployed model is one of {', '.join(kinds)}"
                 + (f" in the layers {', '.join(layers)}" if layers else "")
                 + "; ask for other kinds or layers"
             )
-        self.nodes = np.array([i for i, *_ in found], dtype=np.int64)
-        self._widths = np.array([bits for *_, bits in found], dtype=np.int64)
-        self._starts = np.cumsum([0, *(n * bits for _, n, bits in found)])
-
-    @property
-    def bits(self) -> int:
+        self.outputs = tuple(found)
+        ends = np.cumsum([o.count * o.bits for o in found])
+        self.starts = np.concatenate([[0], ends[:-1]])
+        self.bits = int(ends[-1])
         """How many there are for one image."""
-        return int(self._starts[-1])
+
+    def bits_of_words(self, numbers: np.ndarray) -> np.ndarray:
+        """Return of bits by number, (n,) int64, how many bits their words have."""
+        bits: np.ndarray = self._widths[self._which(numbers)]
+        return bits
 
     def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return of bits by number, (n,) in [0, bits), the node, its element and the bit in it."""
-        which = np.searchsorted(self._starts, numbers, side="right") - 1
-        within = numbers - self._starts[which]
-        width = self._widths[which]
-        return self.nodes[which], within // width, within % width
+        which = self._which(numbers)
+        within, width = numbers - self.starts[which], self._widths[which]
+        nodes = np.array([o.node for o in self.outputs], dtype=np.int64)
+        return nodes[which], within // width, within % width
+
+    @property
+    def _widths(self) -> np.ndarray:
+        widths: np.ndarray = np.array([o.bits for o in self.outputs], dtype=np.int64)
+        return widths
+
+    def _which(self, numbers: np.ndarray) -> np.ndarray:
+        which: np.ndarray = np.searchsorted(self.starts, numbers, side="right") - 1
+        return which
+
+
+def _outputs(node: int, name: str, kind: Kind, shape: Sequence[int], holds: str) -> Outputs:
+    return Outputs(node=node, name=name, kind=kind, count=math.prod(shape), bits=WORDS[holds].bits)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,8 +40,11 @@ def test_values_of_faults_are_what_flips_do_to_predictions():
     held, tried = truth(), []
     p, numbers = held.propagator, held.numbers[5::997]
     labels = (p.labels + (np.arange(IMAGES) % 4 == 0)) % 3  # wrong on a fourth
-    like = SimpleNamespace(effects=p.effects, labels=p.labels, implementation=p)
-    harm = Harm(like, labels, told=tried.append)
+
+    def flipped(bits):
+        return p.effects(flips(p.memory, np.arange(len(bits)), bits, len(bits)))
+
+    harm = Harm(flipped, p.labels, labels, told=tried.append)
     assert harm.corruption(numbers[:0]).shape == (0,)
     twice = numbers[[*range(0, len(numbers), 2), *range(len(numbers)), 0]]  # in no order
     for number, share, drop in zip(twice, harm.corruption(twice), harm.drop(twice), strict=True):

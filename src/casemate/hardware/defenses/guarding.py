@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from casemate.hardware.defenses.cost import Cost
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
+    from casemate.hardware.upsets import Upsets
     from casemate.threats import Stage
 
 __all__ = [
@@ -202,6 +203,18 @@ class ProductCheck(Evadable, Protocol):
         Args:
             deployed: As loaded, when the sums were taken.
             cases: What changed in its memory since.
+            x: (images, *shape) inputs.
+            limits: As `limits` returned them.
+        """
+
+    def alarms_of_upsets(
+        self, deployed: Implementation, upsets: Upsets, x: Tensor, limits: Mapping[int, float]
+    ) -> np.ndarray:
+        """Return (cases,) bool, which upsets raise an alarm in an inference that they strike.
+
+        Args:
+            deployed: As loaded.
+            upsets: Of outputs on x.
             x: (images, *shape) inputs.
             limits: As `limits` returned them.
         """

@@ -14,10 +14,12 @@ from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.defenses.second_flips import paired
 from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.linear import Linear
+from casemate.hardware.upsets import rewritten
+from casemate.hardware.words import WORDS
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from casemate.hardware.cases import Cases
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory
+    from casemate.hardware.upsets import Upsets
 
 __all__ = ["ProductChecksums"]
 
@@ -147,6 +150,71 @@ class ProductChecksums:
                 raised[c] |= ~(difference <= limits[i]).numpy()  # NaN is an alarm
         return raised
 
+    def alarms_of_upsets(
+        self,
+        deployed: Implementation,
+        upsets: Upsets,
+        x: Tensor,
+        limits: Mapping[int, float],
+    ) -> np.ndarray:
+        """Return (cases,) bool, which upsets raise an alarm in any of the inferences they strike.
+
+        Args:
+            deployed: As loaded.
+            upsets: Of outputs on x.
+            x: (images, *shape) inputs of the network.
+            limits: As `limits` returned them.
+        """
+        permanent = upsets.image < 0
+        times = np.where(permanent, len(x), 1)
+        case = np.repeat(np.arange(upsets.count), times)
+        within = np.arange(len(case)) - np.repeat(np.cumsum(times) - times, times)
+        image = np.where(permanent[case], within, upsets.image[case])
+        raised = np.zeros(upsets.count, dtype=bool)
+        for low in range(0, len(case), _IMAGES):
+            part = slice(low, low + _IMAGES)
+            edited = _Edited(deployed, upsets, case[part])
+            found = _of_part(deployed, deployed.memory.values, x[image[part]], edited)
+            for i, difference in found.items():
+                over = ~(difference <= limits[i]).numpy()  # NaN is an alarm
+                raised[case[part][over]] = True
+        return raised
+
+
+class _Edited:
+    """Outputs of a batch in which each row has an upset of its own.
+
+    Args:
+        deployed: The model.
+        upsets: All of them.
+        case: (rows,) the one that strikes each row.
+    """
+
+    def __init__(self, deployed: Implementation, upsets: Upsets, case: np.ndarray) -> None:
+        self._graph, self._upsets = deployed.graph, upsets
+        first = np.searchsorted(upsets.case, case)
+        count = np.searchsorted(upsets.case, case, side="right") - first
+        self._row = np.repeat(np.arange(len(case)), count)
+        within = np.arange(len(self._row)) - np.repeat(np.cumsum(count) - count, count)
+        self._entry = np.repeat(first, count) + within
+
+    def __call__(self, node: int, out: Tensor) -> Tensor:
+        """Return what becomes of a node's output."""
+        mine = self._upsets.node[self._entry] == node
+        if not mine.any():
+            return out
+        row, entry = torch.from_numpy(self._row[mine]), self._entry[mine]
+        element, keep, flip = (
+            torch.from_numpy(a[entry])
+            for a in (self._upsets.element, self._upsets.keep, self._upsets.flip)
+        )
+        holds = self._graph.holds if node < 0 else self._graph.nodes[node].holds
+        flat = out.flatten(1)
+        struck = rewritten(WORDS[holds], flat[row, element], keep, flip)
+        flat = flat.to(torch.promote_types(flat.dtype, struck.dtype), copy=True)
+        flat[row, element] = struck.to(flat.dtype)
+        return flat.view(out.shape)
+
 
 def _sums_integers(op: Conv2d | Linear, memory: Memory) -> bool:
     """Return whether the same bit of two channels' weights weighs the same in their sum."""
@@ -179,24 +247,30 @@ def _differences(
 
 
 def _of_part(
-    implementation: Implementation, values: Mapping[str, Tensor], x: Tensor
+    implementation: Implementation,
+    values: Mapping[str, Tensor],
+    x: Tensor,
+    edited: Callable[[int, Tensor], Tensor] = lambda _, out: out,
 ) -> dict[int, Tensor]:
     graph, loaded = implementation.graph, implementation.memory.values
     layers = _layers(implementation)
     sources = {graph.nodes[i].inputs[0] for i in layers}
+    x = edited(-1, x)
     outputs = {-1: x}
     found: dict[int, Tensor] = {}
 
-    def seen(i: int, out: Tensor) -> None:
+    def seen(i: int, out: Tensor) -> Tensor:
+        out = edited(i, out)
         if i in sources:
             outputs[i] = out
         if i in layers:
             expected = _expected(layers[i], loaded, outputs[graph.nodes[i].inputs[0]])
             summed = out.double().sum(1 if isinstance(layers[i], Conv2d) else -1)
             found[i] = (summed - expected).abs().reshape(len(summed), -1).amax(1)
+        return out
 
     with torch.no_grad():
-        graph.trace(values, x, seen)
+        graph.resume(values, x, 0, {}, seen)
     return found
 
 

@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from casemate.hardware.memory import Memory, Region
+    from casemate.hardware.upsets import Outputs, Sites
 
-__all__ = ["Draws", "Faults", "Stratum", "Values", "bits_of", "strata_of"]
+__all__ = [
+    "Draws",
+    "Faults",
+    "Stratum",
+    "Values",
+    "bits_of",
+    "strata_of",
+    "strata_of_upsets",
+    "upsets_of",
+]
 
 
 class Values(Protocol):
@@ -74,6 +84,40 @@ def _position(memory: Memory, region: Region, bit: int) -> Stratum:
         population=bits.population,
         at=bits.at,
         group=region.name,
+    )
+
+
+def upsets_of(sites: Sites, images: int) -> Stratum:
+    """Return all upsets of some outputs' bits as one population.
+
+    Args:
+        sites: The bits.
+        images: How many a bit can be upset on, each an upset of its own: upset number
+            b * images + i strikes bit b on image i. 1 if an upset strikes all.
+    """
+    return Stratum(name="all", population=sites.bits * images, at=np.asarray)
+
+
+def strata_of_upsets(sites: Sites, images: int) -> list[Stratum]:
+    """Return the upsets of each node's output by the position in the word; see `upsets_of`."""
+    return [
+        _place(output, int(start), bit, images)
+        for output, start in zip(sites.outputs, sites.starts, strict=True)
+        for bit in range(output.bits)
+    ]
+
+
+def _place(output: Outputs, start: int, bit: int, images: int) -> Stratum:
+    def at(rank: np.ndarray) -> np.ndarray:
+        element, image = rank // images, rank % images
+        numbers: np.ndarray = (start + element * output.bits + bit) * images + image
+        return numbers
+
+    return Stratum(
+        name=f"{output.name} bit {bit}",
+        population=output.count * images,
+        at=at,
+        group=f"{output.node}",
     )
 
 

@@ -1,4 +1,4 @@
-"""What single bits do when they flip, behind whatever stands there; each is tried once."""
+"""What single faults do, whatever they are; each is tried once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from casemate.hardware.cases import flips
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from casemate.hardware.defenses.guarding import MemoryGuard
-    from casemate.hardware.injector import Injector
+    from casemate.hardware.effects import Effects
 
 __all__ = ["Harm"]
 
@@ -20,43 +17,46 @@ _AT_ONCE = 4096  # faults that are tried in one call
 
 
 class Harm:
-    """Changed and lost predictions by the number of a bit, remembered.
+    """Changed and lost predictions by the number of a fault, remembered.
 
     A prediction with a score that is no finite number is one that serves nobody: it counts as
     changed, and as wrong.
 
     Args:
-        injector: Of the model that runs.
+        effects: Of faults by their numbers, (n,) int64 and different, one case each.
+        before: (images,) predictions without faults.
         truth: (images,) labels.
-        guard: Of its memory, or None.
+        inferences: On how many images each fault may act; all if omitted.
         told: Called after some faults with how many different ones were tried so far.
     """
 
     def __init__(
         self,
-        injector: Injector,
+        effects: Callable[[np.ndarray], Effects],
+        before: np.ndarray,
         truth: np.ndarray,
         *,
-        guard: MemoryGuard | None = None,
+        inferences: int | None = None,
         told: Callable[[int], None] | None = None,
     ) -> None:
-        self._injector, self._truth, self._guard, self._told = injector, truth, guard, told
+        self._effects, self._before, self._truth, self._told = effects, before, truth, told
+        self._inferences = len(truth) if inferences is None else inferences
         self._numbers = np.zeros(0, dtype=np.int64)  # ascending
         self._found = np.zeros((2, 0), dtype=np.int64)
 
     @property
     def tried(self) -> int:
-        """How many different bits were tried."""
+        """How many different faults were tried."""
         return len(self._numbers)
 
     def corruption(self, numbers: np.ndarray) -> np.ndarray:
-        """Return (n,) in [0, 1], which share of predictions each bit's flip changes."""
-        share: np.ndarray = self._of(numbers)[0] / len(self._truth)
+        """Return (n,) in [0, 1], which share of predictions each fault changes."""
+        share: np.ndarray = self._of(numbers)[0] / self._inferences
         return share
 
     def drop(self, numbers: np.ndarray) -> np.ndarray:
-        """Return (n,) in [-1, 1], how much accuracy each bit's flip costs."""
-        share: np.ndarray = self._of(numbers)[1] / len(self._truth)
+        """Return (n,) in [-1, 1], how much accuracy each fault costs."""
+        share: np.ndarray = self._of(numbers)[1] / self._inferences
         return share
 
     def _of(self, numbers: np.ndarray) -> np.ndarray:
@@ -71,12 +71,8 @@ class Harm:
         parts = []
         for i in range(0, len(fresh), _AT_ONCE):
             part = fresh[i : i + _AT_ONCE]
-            memory = self._injector.implementation.memory
-            cases = flips(memory, np.arange(len(part)), part, len(part))
-            if self._guard is not None:
-                cases = self._guard.guarded(memory, cases).cases
-            effects = self._injector.effects(cases).without_numbers()
-            lost = -effects.gained(self._injector.labels, self._truth)
+            effects = self._effects(part).without_numbers()
+            lost = -effects.gained(self._before, self._truth)
             parts.append(np.stack([effects.changed, lost]))
             if self._told is not None:
                 self._told(self.tried + i + len(part))

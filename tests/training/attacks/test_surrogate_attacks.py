@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -212,6 +214,41 @@ def test_the_best_restart_is_taken():
     ]
     assert found == sorted(found, reverse=True)
     assert found[-1] < found[0]
+
+
+def test_what_was_matched_is_kept_and_only_for_what_decides_it(monkeypatch, tmp_path):
+    brewed = []
+    brew = GradientMatching._brew
+
+    def counted(*args):
+        brewed.append(1)
+        return brew(*args)
+
+    monkeypatch.setattr(GradientMatching, "_brew", counted)
+    attack = GradientMatching(amount=TEN, steps=3, restarts=2)
+
+    def made_by(attack, rng=RNG):
+        before = len(brewed)
+        lab = lab_of(FLOATS, shelf=FolderShelf(tmp_path))
+        return attack.poison(FLOATS, rng, lab).dataset.digest, len(brewed) - before
+
+    first, again = made_by(attack), made_by(attack)
+    assert first[1] == 2
+    assert again == (first[0], 0)
+    for other in (
+        replace(attack, epsilon=0.2),
+        replace(attack, steps=4),
+        replace(attack, step_size=0.01),
+        replace(attack, restarts=1),
+        replace(attack, amount=Amount(count=9)),
+        replace(attack, ensemble=2),
+        replace(attack, target=1),
+    ):
+        digest, times = made_by(other)
+        assert times == other.restarts
+        assert digest != first[0]
+    digest, times = made_by(attack, stream(4, "test"))
+    assert (digest != first[0], times) == (True, 2)
 
 
 def test_poison_beyond_one_batch_is_matched_too(monkeypatch):

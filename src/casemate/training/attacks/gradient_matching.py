@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
+from casemate.data.dataset import digest_arrays
 from casemate.models.hyperparameters import flag, number, whole
 from casemate.training.attacks.amount import Amount
 from casemate.training.attacks.targeted import Aimed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientMatching", "Match"]
 
+_DECIDE = ("epsilon", "steps", "step_size", "restarts", "revision")
 _BATCH = 512  # poison images that share one gradient, as in the authors' code
 
 
@@ -97,13 +99,35 @@ class GradientMatching(Aimed):
         wish = self.wish(dataset, lab.known)
         allowed = dataset.targets == wish.target
         chosen = self.amount.choose(dataset, allowed, rng.child("samples"))
-        models = [lab.trained(dataset, number=i).target(lab.device) for i in range(self.ensemble)]
+        surrogates = [lab.trained(dataset, number=i) for i in range(self.ensemble)]
+        models = [s.target(lab.device) for s in surrogates]
         aim = wish.aim(models, rng.child("aim"))
         assert aim.inputs is not None  # noqa: S101 - a wish aims at one
         goal = wish.known.batch(aim.inputs, device=lab.device)
-        matches = [Match(m, goal, wish.target) for m in models]
         clean = dataset.batch(chosen, device=lab.device)
         changes = lab.recipe.augmentation if self.augment else None
+
+        def best() -> Tensor:
+            matches = [Match(m, goal, wish.target) for m in models]
+            return self._best(clean, matches, changes, rng)
+
+        how = (
+            "gradient-matching",
+            {name: getattr(self, name) for name in _DECIDE},
+            [s.digest for s in surrogates],
+            changes,
+            wish.target,
+            digest_arrays(clean, goal),
+            rng.key,
+        )
+        brewed = lab.computed(how, best)
+        poisoned = dataset.replaced(chosen, inputs=brewed, how="gradient-matching")
+        return Poisoned.of(dataset, poisoned, chosen, aim=aim)
+
+    def _best(
+        self, clean: Tensor, matches: list[Match], changes: Augmentation | None, rng: Stream
+    ) -> Tensor:
+        """Return the images of the best restart."""
         best, least = clean, float("inf")
         for restart in range(self.restarts):
             draws = rng.child(f"restart/{restart}").torch()
@@ -111,8 +135,7 @@ class GradientMatching(Aimed):
             mismatch = _mismatch(found, matches)
             if mismatch < least:
                 best, least = found, mismatch
-        poisoned = dataset.replaced(chosen, inputs=best.cpu(), how="gradient-matching")
-        return Poisoned.of(dataset, poisoned, chosen, aim=aim)
+        return best
 
     def _brew(
         self,

@@ -52,7 +52,14 @@ def main() -> int:
     """Measure, print the rows, and return the exit code."""
     # the engine is not parallel, and idle threads would blur the difference
     torch.set_num_threads(1)
-    return finish(__doc__, lambda: [_planning(), _overhead(), _help()])
+    return finish(
+        __doc__,
+        {
+            "plan": lambda: [_planning()],
+            "overhead": lambda: [_overhead()],
+            "help": lambda: [_help()],
+        },
+    )
 
 
 def _planning() -> Row:

@@ -37,27 +37,39 @@ _SPARE = 200.0  # MiB beside the data
 
 def main() -> int:
     """Measure, print the rows, and return the exit code."""
-    return finish(__doc__, _rows)
+    return finish(
+        __doc__, {"models": _models, "memory": lambda: [_memory(_run("memory"))], "cell": _cells}
+    )
 
 
-def _rows() -> list[Row]:
-    if not os.environ.get("CASEMATE_DATA"):
-        raise UsageError("set CASEMATE_DATA to the folder of the archives: a download is not timed")
-    kinds = ("loop", "many", "auto", "pipeline", "train", "train-auto")
-    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-    for _ in range(_ROUNDS):
-        for kind in kinds:
-            runs[kind].append(_run(kind))
+def _models() -> list[Row]:
+    runs = _rounds("loop", "many", "auto")
     return [
         *_many(runs["loop"], runs["many"], "float32"),
         *_many(runs["loop"], runs["auto"], "as the recipe decides")[1:],
-        _memory(_run("memory")),
+    ]
+
+
+def _cells() -> list[Row]:
+    runs = _rounds("pipeline", "train", "train-auto")
+    return [
         *_cell(runs["pipeline"], runs["train"], "float32"),
         *_cell(runs["pipeline"], runs["train-auto"], "as the recipe decides")[1:],
     ]
 
 
+def _rounds(*kinds: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the runs of each kind, which take turns."""
+    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    for _ in range(_ROUNDS):
+        for kind in kinds:
+            runs[kind].append(_run(kind))
+    return runs
+
+
 def _run(kind: str) -> dict[str, Any]:
+    if not os.environ.get("CASEMATE_DATA"):
+        raise UsageError("set CASEMATE_DATA to the folder of the archives: a download is not timed")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.ensemble_runs", kind],
         check=True,

@@ -59,20 +59,24 @@ _SPARE = 300.0  # MiB beside the activations
 def main() -> int:
     """Measure, print the rows, and return the exit code."""
     torch.set_num_threads(1)
-    return finish(__doc__, _rows)
+    return finish(
+        __doc__,
+        {
+            **{name: partial(_floats, name) for name in ("lenet", "vgg", "resnet")},
+            "integers": lambda: _integers(_subject("lenet")),
+        },
+    )
 
 
-def _rows() -> list[Row]:
+def _floats(name: str) -> list[Row]:
+    made = _subject(name)
+    return [*_weights(made), *([] if name == "resnet" else [_neurons(made)])]
+
+
+def _subject(name: str) -> Subject:
     if not os.environ.get("CASEMATE_DATA"):
         raise UsageError("set CASEMATE_DATA to the folder of the archives: a download is not timed")
-    rows = []
-    for name in ("lenet", "vgg", "resnet"):
-        made = subject(name)
-        rows += _weights(made)
-        if name != "resnet":
-            rows.append(_neurons(made))
-    rows += _integers(subject("lenet"))
-    return rows
+    return subject(name)
 
 
 def _weights(made: Subject) -> list[Row]:

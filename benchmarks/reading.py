@@ -33,7 +33,7 @@ print(time.perf_counter() - started)
 
 def main() -> int:
     """Measure, print the rows, and return the exit code."""
-    return finish(__doc__, _rows)
+    return finish(__doc__, {"reading": _rows})
 
 
 def _rows() -> list[Row]:

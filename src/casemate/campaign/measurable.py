@@ -72,7 +72,7 @@ _AT_HARDWARE = {
         "random-faults or random-upsets as the attack under hardware",
     ),
     **dict.fromkeys(
-        ("faults detected", "faults repaired"),
+        _NOTICED,
         "an attack under hardware, and a defense there that guards memory",
     ),
     "false alarms of the defense": "product-checksums as the defense under hardware",

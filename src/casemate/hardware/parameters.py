@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from casemate.errors import ParameterError
+from casemate.errors import ParameterError, did_you_mean
 
-__all__ = ["check_choice", "check_class", "check_number", "check_whole"]
+__all__ = ["check_choice", "check_class", "check_names", "check_number", "check_whole"]
 
 
 def check_whole(key: str, value: Any, *, low: int = 1, high: int = 2**31 - 1) -> None:
@@ -40,6 +40,21 @@ def check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
     """
     if value not in known:
         raise ParameterError(key, f'is "{value}", but must be one of {", ".join(known)}')
+
+
+def check_names(key: str, names: Any, known: tuple[str, ...] | None = None) -> None:
+    """Refuse what is no list of names, or holds an unknown one; None is no list and is fine.
+
+    Raises:
+        ParameterError: If it is none.
+    """
+    if isinstance(names, str):  # whose letters would be taken for names
+        raise ParameterError(key, f'must be a list of names, got "{names}"; put it in one')
+    if names is not None and not names:
+        raise ParameterError(key, "is empty; name at least one or leave it out")
+    for name in names or ():
+        if known is not None and name not in known:
+            raise ParameterError(key, f'has no "{name}".{did_you_mean(str(name), known)}')
 
 
 def check_class(key: str, label: int, classes: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, get_args
 
-from casemate.errors import ParameterError, did_you_mean
 from casemate.hardware.memory import Role
+from casemate.hardware.parameters import check_names
 from casemate.hardware.strata import all_bits, stratum
 
 if TYPE_CHECKING:
@@ -73,16 +73,8 @@ class Everywhere:
     independent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for key, names in (("roles", self.roles), ("layers", self.layers)):
-            if isinstance(names, str):  # whose letters would be taken for names
-                raise ParameterError(key, f'must be a list of names, got "{names}"; put it in one')
-            if names is not None and not names:
-                raise ParameterError(key, "is empty; name at least one or leave it out")
-        for role in self.roles:
-            if role not in get_args(Role):
-                raise ParameterError(
-                    "roles", f'has no "{role}".{did_you_mean(str(role), get_args(Role))}'
-                )
+        check_names("roles", self.roles, get_args(Role))
+        check_names("layers", self.layers)
 
     def population(self, memory: Memory) -> int:
         """Return how many bits there are."""

@@ -11,11 +11,9 @@ from casemate.hardware.upsets import Upsets
 if TYPE_CHECKING:
     from casemate.hardware.upsets import Sites
 
-__all__ = ["UPSETS", "UpsetKind", "upsets_at"]
+__all__ = ["UpsetKind", "upsets_at"]
 
 UpsetKind = Literal["flip", "stuck at 0", "stuck at 1", "random value"]
-
-UPSETS = ("flip", "stuck at 0", "stuck at 1", "random value")
 
 
 def upsets_at(

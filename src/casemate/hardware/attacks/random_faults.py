@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from casemate.errors import ParameterError
-from casemate.hardware.attacks.attack import Observed
-from casemate.hardware.attacks.vulnerability import Place, vulnerability
+from casemate.hardware.attacks.single_faults import DETECTED, MEMORY, NOTICED, REPAIRED, observed
+from casemate.hardware.attacks.vulnerability import Place
 from casemate.hardware.defenses.noticing import noticed
 from casemate.hardware.estimation.faults import bits_of, strata_of
-from casemate.hardware.estimation.harm import Harm
-from casemate.hardware.estimation.means import CORRUPTION, CRITICAL, DROP, Means, Population
+from casemate.hardware.estimation.means import CORRUPTION, CRITICAL, DROP, Estimator, Population
 from casemate.hardware.estimation.scores import bit_scores
 from casemate.hardware.fault_models import BitFlips, Burst, RandomValue, StuckAt
 from casemate.hardware.injector import Injector
@@ -25,21 +24,20 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from casemate.hardware.attacks.attack import Observed
     from casemate.hardware.bench import Bench
     from casemate.hardware.effects import Effects
     from casemate.hardware.fault_models import FaultAtBit
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Role
+    from casemate.stats import Measurement
 
 __all__ = ["RandomFaults"]
 
 Kind = Literal["flip", "burst", "stuck at 0", "stuck at 1", "random value"]
-Estimator = Literal["stratified", "importance", "simple", "exhaustive"]
 
 _BURST = 4  # bits of a burst if not told
 _LONGEST = 256  # bits of a burst; a row of memory has some ten thousand
-_MEMORY = 4 << 30  # bytes for activations and work; images are done in parts if need be
-_NOTICED = 400  # faults on which a defense's notice is measured
 _BITS_A_TENSOR = 1 << 17  # about those of LeNet, for estimates of time
 _FASTER = 20  # times as fast as a pass a fault, at least, in the measurements of docs/benchmarks.md
 
@@ -142,10 +140,12 @@ class RandomFaults:
         """
         memory = bench.defended.memory
         regions = [r for r in self.among.regions(memory) if r.count]
-        faults = bits_of(memory, regions)
-        population = faults.population
-        most = population if self.estimator == "exhaustive" else min(3 * self.budget, population)
-        injector = Injector(bench.defended, bench.evaluation.x, memory=_MEMORY)
+        population = Population(
+            faults=bits_of(memory, regions),
+            strata=strata_of(memory, regions),
+            scores=lambda: bit_scores(injector.some(), regions),
+        )
+        injector = Injector(bench.defended, bench.evaluation.x, memory=MEMORY)
         model, drawn = self._model, bench.rng.child("fault").numpy()
 
         def effects(bits: np.ndarray) -> Effects:
@@ -154,48 +154,31 @@ class RandomFaults:
                 cases = bench.guard.guarded(memory, cases).cases
             return injector.effects(cases)
 
-        harm = Harm(
-            effects,
-            injector.labels,
-            bench.evaluation.labels.numpy(),
-            told=None if progress is None else lambda tried: progress(min(tried, most), most),
-        )
-        sampled = Means(
-            Population(
-                faults=faults,
-                strata=strata_of(memory, regions),
-                scores=lambda: bit_scores(injector.some(), regions),
-            ),
-            estimator=self.estimator,
-            tolerance=self.tolerance,
-            budget=self.budget,
-            rng=bench.rng,
-        )
-        means = sampled.of_harm(harm, self.critical)
-        measurements = [estimate.measurement(name) for name, estimate in means.items()]
-        if bench.defense is not None:
-            struck = self.among.draw(memory, bench.rng.child("noticed").numpy(), _NOTICED)
-            seen = noticed(bench, model.at(memory, struck, drawn))
-            if seen is not None:
-                measurements += [
-                    rate("faults detected", int(seen.detected.sum()), len(struck)),
-                    rate("faults repaired", int(seen.repaired.sum()), len(struck)),
-                ]
-        # in the order of `strata_of`
-        places = [
-            Place(tensor=r.name, layer=r.layer, role=r.role, bit=bit)
-            for r in regions
-            for bit in range(r.word.bits)
-        ]
-        strata = sampled.strata(harm.corruption, means[CORRUPTION])
-        return Observed(
-            measurements=tuple(measurements),
-            tables=vulnerability(places, strata),
-            spent={
-                "faults": harm.tried,
-                "bits that can be struck": population,
-                "verifier forward": len(bench.evaluation),
-            },
+        def seen() -> list[Measurement]:
+            struck = self.among.draw(memory, bench.rng.child("noticed").numpy(), NOTICED)
+            found = noticed(bench, model.at(memory, struck, drawn))
+            if found is None:
+                return []
+            return [
+                rate(DETECTED, int(found.detected.sum()), len(struck)),
+                rate(REPAIRED, int(found.repaired.sum()), len(struck)),
+            ]
+
+        return observed(
+            self,
+            bench,
+            population,
+            effects=effects,
+            injector=injector,
+            noticed=seen,
+            # in the order of `strata_of`
+            places=[
+                Place(tensor=r.name, layer=r.layer, role=r.role, bit=bit)
+                for r in regions
+                for bit in range(r.word.bits)
+            ],
+            bits=population.faults.population,
+            progress=progress,
         )
 
     @property

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from casemate.errors import ParameterError, did_you_mean
-from casemate.hardware.attacks.attack import Observed
-from casemate.hardware.attacks.vulnerability import Place, vulnerability
+from casemate.errors import ParameterError
+from casemate.hardware.attacks.single_faults import DETECTED, MEMORY, NOTICED, observed
+from casemate.hardware.attacks.vulnerability import Place
 from casemate.hardware.defenses.noticing import noticed_upsets
 from casemate.hardware.estimation.faults import strata_of_upsets, upsets_of
-from casemate.hardware.estimation.harm import Harm
-from casemate.hardware.estimation.means import CORRUPTION, CRITICAL, DROP, Means, Population
+from casemate.hardware.estimation.means import CORRUPTION, CRITICAL, DROP, Population
 from casemate.hardware.injector import Injector
-from casemate.hardware.parameters import check_choice, check_number, check_whole
-from casemate.hardware.upset_models import UPSETS, UpsetKind, upsets_at
+from casemate.hardware.parameters import check_choice, check_names, check_number, check_whole
+from casemate.hardware.upset_models import UpsetKind, upsets_at
 from casemate.hardware.upsets import Kind, Sites
 from casemate.stats import rate
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
@@ -24,19 +23,17 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from casemate.hardware.attacks.attack import Observed
     from casemate.hardware.bench import Bench
     from casemate.hardware.effects import Effects
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.upsets import Upsets
+    from casemate.stats import Measurement
 
 __all__ = ["RandomUpsets"]
 
 Estimator = Literal["stratified", "simple"]
 
-DETECTED = "faults detected"
-
-_MEMORY = 4 << 30  # bytes for activations and work; images are done in parts if need be
-_NOTICED = 400  # upsets on which a defense's notice is measured
 _FASTER = 7  # times as fast as a pass a fault, at least, in the measurements of docs/benchmarks.md
 
 
@@ -92,17 +89,9 @@ class RandomUpsets:
     noticed: ClassVar[tuple[str, ...]] = (DETECTED,)
 
     def __post_init__(self) -> None:
-        for key, names in (("where", self.where), ("layers", self.layers)):
-            if isinstance(names, str):  # whose letters would be taken for names
-                raise ParameterError(key, f'must be a list of names, got "{names}"; put it in one')
-            if names is not None and not names:
-                raise ParameterError(key, "is empty; name at least one or leave it out")
-        for name in self.where:
-            if name not in get_args(Kind):
-                raise ParameterError(
-                    "where", f'has no "{name}".{did_you_mean(str(name), get_args(Kind))}'
-                )
-        check_choice("kind", self.kind, UPSETS)
+        check_names("where", self.where, get_args(Kind))
+        check_names("layers", self.layers)
+        check_choice("kind", self.kind, get_args(UpsetKind))
         if not isinstance(self.permanent, bool):
             raise ParameterError("permanent", f"must be true or false, got {self.permanent!r}")
         check_choice("estimator", self.estimator, get_args(Estimator))
@@ -138,9 +127,10 @@ class RandomUpsets:
         """
         sites = self._sites(bench.defended)
         images = 1 if self.permanent else len(bench.evaluation)
-        population = upsets_of(sites, images)
-        most = min(3 * self.budget, population.population)
-        injector = Injector(bench.defended, bench.evaluation.x, memory=_MEMORY)
+        population = Population(
+            faults=upsets_of(sites, images), strata=strata_of_upsets(sites, images)
+        )
+        injector = Injector(bench.defended, bench.evaluation.x, memory=MEMORY)
         drawn = bench.rng.child("upset").numpy()
 
         def upsets(numbers: np.ndarray) -> Upsets:
@@ -150,43 +140,28 @@ class RandomUpsets:
         def effects(numbers: np.ndarray) -> Effects:
             return injector.upset(upsets(numbers))
 
-        harm = Harm(
-            effects,
-            injector.labels,
-            bench.evaluation.labels.numpy(),
-            inferences=len(bench.evaluation) if self.permanent else 1,
-            told=None if progress is None else lambda tried: progress(min(tried, most), most),
-        )
-        sampled = Means(
-            Population(faults=population, strata=strata_of_upsets(sites, images)),
-            estimator=self.estimator,
-            tolerance=self.tolerance,
-            budget=self.budget,
-            rng=bench.rng,
-        )
-        means = sampled.of_harm(harm, self.critical)
-        measurements = [estimate.measurement(name) for name, estimate in means.items()]
-        if bench.defense is not None:
+        def seen() -> list[Measurement]:
             rng = bench.rng.child("noticed").numpy()
-            struck = rng.integers(0, population.population, _NOTICED)
-            seen = noticed_upsets(bench, upsets(struck))
-            if seen is not None:
-                measurements.append(rate(DETECTED, int(seen.sum()), len(struck)))
-        # in the order of `strata_of_upsets`
-        places = [
-            Place(tensor=o.name, layer=o.name, role=o.kind, bit=bit)
-            for o in sites.outputs
-            for bit in range(o.bits)
-        ]
-        strata = sampled.strata(harm.corruption, means[CORRUPTION])
-        return Observed(
-            measurements=tuple(measurements),
-            tables=vulnerability(places, strata),
-            spent={
-                "faults": harm.tried,
-                "bits that can be struck": sites.bits,
-                "verifier forward": len(bench.evaluation),
-            },
+            struck = rng.integers(0, population.faults.population, NOTICED)
+            found = noticed_upsets(bench, upsets(struck))
+            return [] if found is None else [rate(DETECTED, int(found.sum()), len(struck))]
+
+        return observed(
+            self,
+            bench,
+            population,
+            effects=effects,
+            injector=injector,
+            noticed=seen,
+            # in the order of `strata_of_upsets`
+            places=[
+                Place(tensor=o.name, layer=o.name, role=o.kind, bit=bit)
+                for o in sites.outputs
+                for bit in range(o.bits)
+            ],
+            bits=sites.bits,
+            inferences=None if self.permanent else 1,
+            progress=progress,
         )
 
     def _sites(self, deployed: Implementation) -> Sites:

@@ -80,6 +80,20 @@ def test_scores_move_no_further_than_the_reach(form, seed, size):
             reach = bound.reach(picked, total, length)
             name = "input" if i < 0 else graph.nodes[i].name
             assert (moved(scores, after) <= reach * (1 + 1e-4) + slack).all(), name
+            ease = bound.ease(scores, scores.argmax(1))
+            if ease is not None:
+                counted = bound.reach(picked, total, length, ease)
+                assert (spent(scores, after) <= counted * (1 + 1e-4) + slack).all(), name
+
+
+def spent(before, after):
+    """Return the largest share of a margin that a change takes, times the smallest margin."""
+    best = before.argmax(1, keepdim=True)
+    margins = (before.gather(1, best) - before).double()
+    by = (after - before - (after - before).gather(1, best)).double()
+    smallest = margins.scatter(1, best, torch.inf).amin(1)
+    share = (by / margins).scatter(1, best, 0.0).nan_to_num(0.0, 0.0, 0.0)
+    return share.amax(1) * smallest
 
 
 def test_the_bound_of_a_linear_classifier_is_exact():
@@ -92,6 +106,20 @@ def test_the_bound_of_a_linear_classifier_is_exact():
     delta = torch.tensor([[0.0, 2.0, 0.0]])
     reach = bound.reach(torch.tensor([[1]]), delta[:, [1]], delta[:, [1]])
     assert torch.allclose(reach, moved(torch.zeros(1, 4), delta @ weight.t()).float())
+
+
+def test_scores_that_move_with_the_best_one_may_have_a_small_margin():
+    # scores 0 and 1 hardly part, 2 does: the margin of 1 is what counts for pairs that part
+    weight = torch.tensor([[3.0, 0.0], [3.0, 0.1], [-3.0, 0.0]])
+    module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 3, bias=False))
+    module[2].weight.data = weight
+    made = deploy(module, (2,))
+    with torch.no_grad():
+        bound = made.graph.bounds(made.memory.values)[0]
+    apart = torch.cdist(weight, weight)
+    scores = torch.tensor([[0.0, -1.0, -20.0]])
+    expected = torch.maximum(apart[0, 1] / 1, apart[0, 2] / 20) / apart.max()
+    assert torch.allclose(bound.ease(scores, torch.tensor([0])), expected[None], rtol=1e-3)
 
 
 def test_what_is_not_known_has_no_bound():

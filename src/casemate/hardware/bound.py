@@ -33,6 +33,9 @@ class Bound:
         plus_norm: Of the second.
         units: (classes,) what one of each score's steps is worth, where the node's output is the
             scores but for that; else None.
+        pairs: (classes, classes) which share of the second bound holds for a pair of scores; None
+            if all of it does.
+        alike: Whether `one` bounds a part of what `every` does, so that `pairs` holds for it too.
     """
 
     weights: Tensor
@@ -41,6 +44,8 @@ class Bound:
     plus: float = 0.0
     plus_norm: float = 0.0
     units: Tensor | None = None
+    pairs: Tensor | None = None
+    alike: bool = False
 
     @classmethod
     def of_scores(cls, units: Tensor) -> Bound:
@@ -58,6 +63,8 @@ class Bound:
             one=self.one + other.one,
             plus=self.plus + other.plus,
             plus_norm=self.plus_norm + other.plus_norm,
+            pairs=self.pairs if self.pairs is other.pairs else None,
+            alike=self.alike and other.alike,
         )
 
     def times(self, factor: Tensor | float, norm: Tensor | float | None = None) -> Bound:
@@ -98,7 +105,12 @@ class Bound:
         else:
             every = self.every.max().expand(channels)
         return replace(
-            self, weights=self.weights.reshape(shape), every=every, one=every, units=None
+            self,
+            weights=self.weights.reshape(shape),
+            every=every,
+            one=every,
+            units=None,
+            alike=True,
         )
 
     def parts(self, sizes: Sequence[int]) -> list[Bound]:
@@ -119,20 +131,53 @@ class Bound:
         """Return the largest weight in each channel: (channels,)."""
         return self.weights if self.weights.ndim == 1 else self.weights.flatten(1).amax(1)
 
-    def reach(self, channels: Tensor | None, size: Tensor, length: Tensor) -> Tensor:
+    def ease(self, scores: Tensor, labels: Tensor) -> Tensor | None:
+        """Return which share of the second bound says whether a prediction may change, (images,).
+
+        That bound is of the two scores that move most. A change leaves a prediction as it is if it
+        moves no score by its margin below the best; where scores with a small margin move little
+        with the best one, it may be larger. Compared is still with the smallest margin.
+
+        Args:
+            scores: (images, classes).
+            labels: (images,) of the best ones.
+
+        Returns:
+            At most 1 each; None if all of the bound counts.
+        """
+        if self.pairs is None or scores.shape[1] < 2:  # noqa: PLR2004 - classes
+            return None
+        best = labels[:, None]
+        margins = (scores.gather(1, best) - scores).double()
+        own = torch.zeros_like(margins, dtype=torch.bool).scatter(1, best, value=True)
+        smallest = margins.masked_fill(own, torch.inf).amin(1)
+        share = (self.pairs[labels].double() / margins).masked_fill(own, 0.0)
+        ease = (share.nan_to_num(torch.inf).amax(1) * smallest).nan_to_num(1.0)
+        return ease.clamp(0.0, 1.0).to(scores.dtype)
+
+    def reach(
+        self,
+        channels: Tensor | None,
+        size: Tensor,
+        length: Tensor,
+        ease: Tensor | float = 1.0,
+    ) -> Tensor:
         """Return by how much changes may move two scores apart, (rows,).
 
         Args:
             channels: (rows, k) that change; None for all.
             size: (rows, k) sum of the change's absolute values in each.
             length: (rows, k) its Euclidean norm in each.
+            ease: (rows,) share of the second bound that counts, where it is not that of one channel
+                by itself.
         """
         weights = self.by_channel()
         held = weights[None] if channels is None else weights[channels]
         first = (size * held).sum(1) + self.plus
         if channels is not None and channels.shape[1] == 1:
             second = (length * self.one[channels])[:, 0]
+            ease = ease if self.alike else 1.0
         else:
             every = self.every[None] if channels is None else self.every[channels]
             second = torch.linalg.vector_norm(length * every, dim=1)
-        return torch.minimum(first, second + self.plus_norm)  # NaN stays NaN
+        return torch.minimum(first, (second + self.plus_norm) * ease)  # NaN stays NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,14 +33,11 @@ class Cache:
         self.graph = graph
         self.values = values
         self.x = x
-        held: list[list[Tensor]] = [[] for _ in graph.nodes]
-        with torch.no_grad():
-            for part in torch.split(x, _RUN):
-                graph.trace(values, part, lambda i, out: held[i].append(out))
         self.outputs: list[Tensor] = []
-        for parts in held:
-            self.outputs.append(parts[0] if len(parts) == 1 else torch.cat(parts))
-            parts.clear()
+        with torch.no_grad():
+            for first in range(0, len(x), _RUN):
+                part = slice(first, first + _RUN)
+                graph.trace(values, x[part], partial(self._keep, part))
         self._sites = [
             Site(tuple(self.output(j) for j in node.inputs), self.outputs[i], values)
             for i, node in enumerate(graph.nodes)
@@ -47,6 +45,14 @@ class Cache:
         top = self.scores.topk(min(2, self.scores.shape[1]), 1)
         self.labels = self.scores.argmax(1)
         self.margins = top.values[:, 0] - top.values[:, -1]
+
+    def _keep(self, part: slice, node: int, out: Tensor) -> None:
+        """Hold a node's output for some of the images; the first ones come first."""
+        if node == len(self.outputs):
+            held = out if len(out) == len(self.x) else out.new_empty((len(self.x), *out.shape[1:]))
+            self.outputs.append(held)
+        if self.outputs[node] is not out:
+            self.outputs[node][part] = out
 
     @property
     def scores(self) -> Tensor:

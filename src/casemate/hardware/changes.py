@@ -16,7 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Box", "Rows", "Span", "Window", "patch", "take", "whole"]
+__all__ = ["Box", "Rows", "Span", "Window", "patch", "picked", "take", "whole"]
 
 Span = tuple[Tensor | None, ...]
 """Where boxes begin in each dimension, (R,) int64; None where they hold the whole dimension."""
@@ -39,7 +39,8 @@ class Rows:
 
     def at(self, index: Tensor | slice) -> Rows:
         """Return the rows at these positions, or under this mask."""
-        return Rows(self.case[index], self.image[index])
+        index = _positions(index)
+        return Rows(picked(self.case, index), picked(self.image, index))
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class Box:
 
     def at(self, index: Tensor | slice) -> Box:
         """Return the boxes of the rows at these positions, or under this mask."""
-        return Box(tuple(None if o is None else o[index] for o in self.origin), self.value[index])
+        index = _positions(index)
+        origin = tuple(None if o is None else picked(o, index) for o in self.origin)
+        return Box(origin, picked(self.value, index))
 
     def channels(self) -> Tensor | None:
         """Return (R, k) int64, the channels that each box holds; None if all."""
@@ -76,17 +79,30 @@ class Box:
         return first[:, None] + torch.arange(self.value.shape[1], device=first.device)
 
 
+def picked(value: Tensor, index: Tensor | slice) -> Tensor:
+    """Return the rows of a tensor at these positions, or under this mask.
+
+    The same as indexing, several times as fast where rows are long: they are copied as they lie.
+    """
+    index = _positions(index)
+    return value.index_select(0, index) if isinstance(index, Tensor) else value[index]
+
+
+def _positions(index: Tensor | slice) -> Tensor | slice:
+    """Return the positions under a mask, and anything else as it is."""
+    if isinstance(index, Tensor) and index.dtype is torch.bool:
+        return index.nonzero()[:, 0]
+    return index
+
+
 def take(base: Tensor, image: Tensor, origin: Span, size: Sequence[int]) -> Tensor:
     """Return the values of `base`, (images, *shape), in each row's box: (R, *size)."""
     if all(o is None for o in origin):
-        return base[image]
-    last = max(d for d, o in enumerate(origin) if o is not None)
-    if last == 0:  # whole rows and columns of some channels: a plain gather of them
-        first = origin[0]
-        assert first is not None  # noqa: S101 - by the line above
-        if size[0] == 1:
-            return base[image, first].unsqueeze(1)
-        return base[image[:, None], first[:, None] + torch.arange(size[0], device=base.device)]
+        return picked(base, image)
+    channels = _whole_channels(base, image, origin, size)
+    if channels is not None:
+        values = picked(base.flatten(0, 1), channels)
+        return values.view(len(image), size[0], *values.shape[1:])
     return base[_places(image, origin, size)]
 
 
@@ -94,10 +110,26 @@ def whole(box: Box, base: Tensor, image: Tensor) -> Tensor:
     """Return the whole new output of each row: (R, *shape)."""
     if box.is_whole:
         return box.value
-    out = base[image].to(torch.promote_types(base.dtype, box.value.dtype))
+    out = picked(base, image).to(torch.promote_types(base.dtype, box.value.dtype))
     every = torch.arange(len(image), device=base.device)
-    out[_places(every, box.origin, box.size)] = box.value
+    channels = _whole_channels(out, every, box.origin, box.size)
+    if channels is not None and out.is_contiguous():
+        out.view(-1, *out.shape[2:]).index_copy_(0, channels, box.value.flatten(0, 1))
+    else:
+        out[_places(every, box.origin, box.size)] = box.value
     return out
+
+
+def _whole_channels(base: Tensor, row: Tensor, origin: Span, size: Sequence[int]) -> Tensor | None:
+    """Return where each row's channels are among all of (rows, channels, ...), if whole.
+
+    They can be copied as they lie then, several times as fast.
+    """
+    first, *others = origin
+    if first is None or any(o is not None for o in others):
+        return None
+    channel = (row * base.shape[1] + first)[:, None]
+    return (channel + torch.arange(size[0], device=base.device)).flatten()
 
 
 def _places(row: Tensor, origin: Span, size: Sequence[int]) -> tuple[Tensor, ...]:

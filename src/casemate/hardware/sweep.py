@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from casemate.hardware.cache import Cache
-from casemate.hardware.changes import Box, Rows, take, whole
+from casemate.hardware.changes import Box, Rows, picked, take, whole
 from casemate.hardware.effects import Effects
 from casemate.hardware.rounding import LARGEST, NEAR, Rounding
 
@@ -53,10 +53,19 @@ class Sweep:
             self._bounds = graph.bounds(values)
             self._rounding = Rounding.of(graph, values, self.cache)
             self._growth = [node.op.growth(values) for node in graph.nodes]
+            self._ease = self._eased()
         self._checked = [self._is_checked(i) for i in range(len(graph.nodes))]
         sizes = [math.prod(n.shape) for n in graph.nodes]
         self._largest = [max(sizes[i:]) for i in range(len(sizes))]
         self._found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+
+    def _eased(self) -> list[Tensor | None]:
+        """Return which share of each output's bound counts for each image."""
+        known: dict[int, Tensor | None] = {}
+        for bound in self._bounds:
+            if bound is not None and id(bound.pairs) not in known:
+                known[id(bound.pairs)] = bound.ease(self.cache.scores, self.cache.labels)
+        return [None if b is None else known[id(b.pairs)] for b in self._bounds]
 
     @property
     def device(self) -> torch.device:
@@ -135,9 +144,24 @@ class Sweep:
         if bound is None:
             return torch.ones(len(channel), dtype=torch.bool, device=channel.device)
         channels = channel.repeat_interleave(size.shape[1])[:, None]
-        reach = bound.reach(channels, size.reshape(-1, 1), length.reshape(-1, 1))
-        margin = self.cache.margins.repeat(len(channel))
-        return ~self._rounding.within(reach, margin).view(size.shape).all(1)
+        rows = torch.arange(size.shape[1], device=channel.device).repeat(len(channel))
+        matters, _ = self._matters(node, rows, channels, size.reshape(-1, 1), length.reshape(-1, 1))
+        return matters.view(size.shape).any(1)
+
+    def _matters(
+        self, node: int, image: Tensor, channels: Tensor | None, size: Tensor, length: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return which changes may change a prediction, (rows,), and how far they reach.
+
+        Only where there is a bound. Arguments as those of `Bound.reach`.
+        """
+        bound, ease = self._bounds[node], self._ease[node]
+        assert bound is not None  # noqa: S101 - the callers look
+        reach = bound.reach(channels, size, length)
+        counted = reach
+        if ease is not None:
+            counted = bound.reach(channels, size, length, ease[image])
+        return ~self._rounding.within(counted, self.cache.margins[image]), reach
 
     def note(self, case: Tensor, image: Tensor, scores: Tensor) -> None:
         """Note rows' predictions.
@@ -154,7 +178,7 @@ class Sweep:
 
     def known(self, first: int, image: Tensor) -> dict[int, Tensor]:
         """Return what nodes from `first` on take of earlier ones, for these images."""
-        return {j: self.cache.outputs[j][image] for j in self.graph.needed(first)}
+        return {j: picked(self.cache.outputs[j], image) for j in self.graph.needed(first)}
 
     def step(self, node: int) -> int:
         """Return how many rows are followed at once from a node on."""
@@ -162,7 +186,7 @@ class Sweep:
 
     def _run_on(self, node: int, rows: Rows, boxes: Mapping[int, Box]) -> tuple[Tensor, Tensor]:
         """Return rows' scores, run in full from a node on with changed outputs, and doubts."""
-        x, known = self.cache.x[rows.image], self.known(node, rows.image)
+        x, known = picked(self.cache.x, rows.image), self.known(node, rows.image)
         for j, box in boxes.items():
             changed = whole(box, self.cache.output(j), rows.image)
             if j < 0:
@@ -179,7 +203,7 @@ class Sweep:
         stopped: list[tuple[int, _Live]] = []
         largest = math.prod(box.size)
         if watched:
-            live = self._watched(node, live, stopped)
+            live = self._watched(node, live, stopped, _largest(box.value))
         for i in range(node + 1, len(nodes)):
             if not any(j in live.boxes for j in nodes[i].inputs) or not len(live.rows):
                 continue
@@ -199,27 +223,45 @@ class Sweep:
         """Return rows one node further; where a list is given, they are watched."""
         op = self.graph.nodes[i].op
         given = [live.boxes.get(j) for j in self.graph.nodes[i].inputs]
-        made = op.push(self.cache.site(i), live.rows, given)
-        edge = None if stopped is None else self._edge(i, live.rows, given, made)
-        live.boxes[i] = made
+        live.boxes[i] = made = op.push(self.cache.site(i), live.rows, given)
         for j in set(self.graph.nodes[i].inputs):
             if j in live.boxes and self.graph.last_use(j) == i:
                 del live.boxes[j]
-        if stopped is not None and edge is not None:
+        checked = len(live.boxes) == 1 and self._checked[i]
+        if stopped is None:
+            return live.at(self._alive(i, live.rows, made)[0]) if checked else live
+        size = _largest(made.value)
+        edge = self._edge(i, live.rows, given, size)
+        if edge is not None:
             stopped.append((-1, live.at(edge)))
-            live = live.at(~edge)
-        if len(live.boxes) == 1 and self._checked[i]:
-            live = live.at(self._alive(i, live.rows, live.boxes[i])[0])
-        return live if stopped is None else self._watched(i, live, stopped)
+            live, size = live.at(~edge), size[~edge]
+        if checked:
+            keep = self._worth_following(i, live, size)
+            live, size = live.at(keep), size[keep]
+        return self._watched(i, live, stopped, size)
 
-    def _watched(self, node: int, live: _Live, stopped: list[tuple[int, _Live]]) -> _Live:
+    def _worth_following(self, node: int, live: _Live, size: Tensor) -> Tensor:
+        """Return which rows may still change a prediction; huge numbers are taken to."""
+        keep = ~(size < _HUGE)
+        small = (~keep).nonzero()[:, 0]
+        keep[small] = self._alive(node, live.rows.at(small), live.boxes[node].at(small))[0]
+        return keep
+
+    def _watched(
+        self, node: int, live: _Live, stopped: list[tuple[int, _Live]], size: Tensor
+    ) -> _Live:
         """Return the rows of which no sum of this output may overflow in some order only.
 
         The others are stopped, to be run in full from the next node on. What is infinite already
         makes every sum infinite, or no number, in any order.
+
+        Args:
+            node: The output's.
+            live: The rows.
+            stopped: Where those go that stop.
+            size: (rows,) of the largest number of each.
         """
         box = live.boxes[node]
-        size = _largest(box.value)
         if not bool(size.isfinite().all()):
             size = _largest(box.value.nan_to_num(0.0, 0.0, 0.0))
         fine = torch.ones(len(size), dtype=torch.bool, device=size.device)
@@ -230,18 +272,31 @@ class Sweep:
             stopped.append((node + 1, live.at(~fine)))
         return live.at(fine)
 
-    def _edge(self, node: int, rows: Rows, given: Sequence[Box | None], made: Box) -> Tensor | None:
+    def _edge(
+        self, node: int, rows: Rows, given: Sequence[Box | None], size: Tensor
+    ) -> Tensor | None:
         """Return the rows with a number that rounding alone may have made infinite, or not.
 
         Only where no sum does so, which `_watched` sees to: there the number itself decides, seen
         in twice the precision.
+
+        Args:
+            node: Where the number is made.
+            rows: All.
+            given: The node's inputs.
+            size: (rows,) of the largest number of each.
         """
-        if self._growth[node].every or bool((_largest(made.value) < _CLEAR).all()):
+        if self._growth[node].every or bool((size < _CLEAR).all()):
             return None
-        double = [None if b is None else Box(b.origin, b.value.double()) for b in given]
-        size = self.graph.nodes[node].op.push(self.cache.site(node), rows, double).value.abs()
-        near = (size > (1 - NEAR) * LARGEST) & (size < (1 + NEAR) * LARGEST)
-        return near.flatten(1).any(1)
+        large = (~(size < _CLEAR)).nonzero()[:, 0]
+        double = [None if b is None else b.at(large) for b in given]
+        double = [None if b is None else Box(b.origin, b.value.double()) for b in double]
+        made = self.graph.nodes[node].op.push(self.cache.site(node), rows.at(large), double)
+        exact = made.value.abs()
+        near = (exact > (1 - NEAR) * LARGEST) & (exact < (1 + NEAR) * LARGEST)
+        out = torch.zeros(len(rows), dtype=torch.bool, device=size.device)
+        out[large] = near.flatten(1).any(1)
+        return out
 
     def _alive(self, node: int, rows: Rows, box: Box) -> tuple[Tensor, Tensor]:
         """Return which rows may still change a prediction, and how far each one's change reaches.
@@ -259,9 +314,8 @@ class Sweep:
             held = take(self.cache.output(node), rows.image, box.origin, box.size)
             size, length = _norms((box.value - held).double().abs())
         changed = (size != 0).any(1)
-        reach = bound.reach(box.channels(), size, length)
-        margin = self.cache.margins[rows.image]
-        return changed & ~self._rounding.within(reach, margin), reach
+        matters, reach = self._matters(node, rows.image, box.channels(), size, length)
+        return changed & matters, reach
 
     def _settle(
         self, number: Tensor, pushed: _Pushed, full: Callable[[int, Tensor], Tensor]
@@ -302,11 +356,13 @@ class _Live:
 
     def at(self, keep: Tensor | slice) -> _Live:
         """Return the rows under a mask."""
-        if isinstance(keep, Tensor) and bool(keep.all()):
-            return self
+        if isinstance(keep, Tensor):
+            if bool(keep.all()):
+                return self
+            keep = keep.nonzero()[:, 0]
         return _Live(
             self.rows.at(keep),
-            self.reach[keep],
+            picked(self.reach, keep),
             {i: box.at(keep) for i, box in self.boxes.items()},
         )
 
@@ -338,5 +394,8 @@ def _norms(size: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _largest(value: Tensor) -> Tensor:
-    """Return the largest size of a number in each row, (rows,)."""
-    return value.flatten(1).abs().amax(1) if len(value) else value.new_zeros(0)
+    """Return the largest size of a number in each row, (rows,); NaN where there is one."""
+    if not len(value):
+        return value.new_zeros(0)
+    flat = value.flatten(1)
+    return torch.maximum(flat.amax(1), -flat.amin(1))  # no copy of the sizes

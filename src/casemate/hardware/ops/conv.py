@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 from torch.nn import grad
 
-from casemate.hardware.changes import Box, Window, patch, take, whole
+from casemate.hardware.changes import Box, Window, patch, picked, take, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
 from casemate.hardware.ops.extents import weighted
@@ -84,10 +84,10 @@ class Conv2d(Layer):
         if first is None:
             out = convolved(delta, weight)
         else:
-            groups = [(int(c), first == c) for c in torch.unique(first).tolist()]
+            groups = [(int(c), (first == c).nonzero()[:, 0]) for c in torch.unique(first).tolist()]
             parts = [
                 convolved(
-                    delta if len(groups) == 1 else delta[mine],
+                    delta if len(groups) == 1 else picked(delta, mine),
                     weight[c : c + 1] if depthwise else weight[:, c : c + k],
                 )
                 for c, mine in groups
@@ -99,7 +99,7 @@ class Conv2d(Layer):
             )
             if len(groups) > 1:
                 for (_, mine), part in zip(groups, parts, strict=True):
-                    out[mine] = part
+                    out.index_copy_(0, mine, part)
         origin = (first if depthwise else None, *spatial)
         return Box(origin, out.add_(take(base_out, rows.image, origin, out.shape[1:])))
 
@@ -151,6 +151,7 @@ class Conv2d(Layer):
                 every=every.repeat_interleave(channels // self.groups),
                 one=one,
                 units=None,
+                alike=True,
             )
         ]
 

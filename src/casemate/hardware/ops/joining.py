@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from casemate.hardware.changes import Box, take, whole
+from casemate.hardware.changes import Box, picked, take, whole
 from casemate.hardware.ops.operation import Operation
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Concat(Operation):
         parts = []
         for i in range(changed[0], changed[-1] + 1):
             box, base = boxes[i], site.inputs[i]
-            parts.append(base[rows.image] if box is None else whole(box, base, rows.image))
+            parts.append(picked(base, rows.image) if box is None else whole(box, base, rows.image))
         value = torch.cat(parts, 1)
         rest: tuple[None, ...] = (None,) * (site.output.ndim - 2)
         covers = value.shape[1] == site.output.shape[1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from casemate.hardware.changes import Box, take, whole
+from casemate.hardware.changes import Box, picked, take, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
 from casemate.hardware.ops.extents import weighted
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Linear"]
 
+_SLACK = 1 + 1e-4  # for the rounding of distances
 _PLAIN = "donot_use_mm_for_euclid_dist"  # which loses digits of small distances
 
 
@@ -60,7 +61,7 @@ class Linear(Layer):
         kind = torch.promote_types(base_out.dtype, delta.dtype)
         weight = self.kept_weight(site).to(kind).t()
         delta = delta.to(kind)
-        out = base_out[rows.image].to(kind)
+        out = picked(base_out, rows.image).to(kind)
         if box.size[0] == 1:
             return Box(untouched, out.addcmul_(delta, weight[first]))
         groups = torch.unique(first).tolist()
@@ -88,9 +89,14 @@ class Linear(Layer):
         if after.units is not None:  # two scores move apart by the difference of their rows
             weight = weight * after.units[:, None]
             columns = weight.amax(0) - weight.amin(0)
-            apart = float(torch.cdist(weight, weight, compute_mode=_PLAIN).max())
-            every = torch.full_like(columns, apart)
-            return [replace(after, weights=columns, every=every, one=columns, units=None)]
+            apart = torch.cdist(weight, weight, compute_mode=_PLAIN)
+            most = apart.max()
+            every = most.expand(len(columns))
+            # what was added behind this layer is not of its rows
+            pairs = (apart / most * _SLACK).nan_to_num(1.0) if after.plus_norm == 0 else None
+            return [
+                replace(after, weights=columns, every=every, one=columns, units=None, pairs=pairs)
+            ]
         scaled = weight * after.every[:, None]
         columns = scaled.square().sum(0).sqrt()
         return [
@@ -99,6 +105,7 @@ class Linear(Layer):
                 weights=after.weights @ weight.abs(),
                 every=torch.full_like(columns, matrix(scaled)),
                 one=columns,
+                alike=True,
             )
         ]
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from casemate.hardware.changes import Box, whole
+from casemate.hardware.changes import Box, picked, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.operation import Operation
 
@@ -41,7 +41,7 @@ class Opaque(Operation):
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the whole output of the rows."""
         full = [
-            base[rows.image] if box is None else whole(box, base, rows.image)
+            picked(base, rows.image) if box is None else whole(box, base, rows.image)
             for box, base in zip(boxes, site.inputs, strict=True)
         ]
         return Box((None,) * (site.output.ndim - 1), self.dense(site.values, *full))

@@ -51,39 +51,46 @@ def test_scores_move_no_further_than_the_reach(form, seed, size):
         bound = bounds[i]
         if bound is None:
             continue
-        one = int(torch.randint(len(bound.one), (1,), generator=rng))
-        for channel in (None, one):
-            deltas = {}
-
-            def edited(node, out, i=i, channel=channel, deltas=deltas):
-                if node != i:
-                    return out
-                change = torch.randn(out.shape, generator=rng) * size
-                if form.computes_integers and i >= 0 and graph.nodes[i].holds != "float32":
-                    change = (change * 10).round()
-                    if graph.nodes[i].holds == "int8":
-                        change = (out + change).clamp(-128, 127) - out
-                if channel is not None:
-                    mask = torch.zeros(out.shape[1], dtype=torch.bool)
-                    mask[channel] = True
-                    change = change * mask.view(-1, *[1] * (out.ndim - 2))
-                deltas["was"] = change
-                return out + change
-
-            with torch.no_grad():
-                after = graph.resume(values, edited(-1, x), 0, {}, edited)
-            total, length = norms(deltas["was"])
+        name = "input" if i < 0 else graph.nodes[i].name
+        for channel in (None, int(torch.randint(len(bound.one), (1,), generator=rng))):
+            delta, after = disturbed(made, x, i, channel, size, rng)
+            total, length = norms(delta)
             picked = None
             if channel is not None:
                 picked = torch.full((IMAGES, 1), channel)
                 total, length = total[:, [channel]], length[:, [channel]]
             reach = bound.reach(picked, total, length)
-            name = "input" if i < 0 else graph.nodes[i].name
             assert (moved(scores, after) <= reach * (1 + 1e-4) + slack).all(), name
             ease = bound.ease(scores, scores.argmax(1))
             if ease is not None:
                 counted = bound.reach(picked, total, length, ease)
                 assert (spent(scores, after) <= counted * (1 + 1e-4) + slack).all(), name
+
+
+def disturbed(made, x, node, channel, size, rng):
+    """Return a random change of a node's output, of one channel or of all, and the scores."""
+    graph = made.graph
+    deltas = {}
+
+    def edited(i, out):
+        if i != node:
+            return out
+        change = torch.randn(out.shape, generator=rng) * size
+        holds = "float32" if i < 0 else graph.nodes[i].holds
+        if holds != "float32":
+            change = (change * 10).round()
+        if holds == "int8":
+            change = (out + change).clamp(-128, 127) - out
+        if channel is not None:
+            mask = torch.zeros(out.shape[1], dtype=torch.bool)
+            mask[channel] = True
+            change = change * mask.view(-1, *[1] * (out.ndim - 2))
+        deltas["was"] = change
+        return out + change
+
+    with torch.no_grad():
+        after = graph.resume(made.memory.values, edited(-1, x), 0, {}, edited)
+    return deltas["was"], after
 
 
 def spent(before, after):

@@ -32,7 +32,7 @@ class Cache:
     def __init__(self, graph: Graph, values: Mapping[str, Tensor], x: Tensor) -> None:
         self.graph = graph
         self.values = values
-        self.x = x
+        self.x = x = x.contiguous()  # so that windows can be cut out of it and of the outputs
         self.outputs: list[Tensor] = []
         with torch.no_grad():
             for first in range(0, len(x), _RUN):
@@ -48,6 +48,7 @@ class Cache:
 
     def _keep(self, part: slice, node: int, out: Tensor) -> None:
         """Hold a node's output for some of the images; the first ones come first."""
+        out = out.contiguous()
         if node == len(self.outputs):
             held = out if len(out) == len(self.x) else out.new_empty((len(self.x), *out.shape[1:]))
             self.outputs.append(held)

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 from torch.nn import grad
 
-from casemate.hardware.changes import Box, Window, patch, picked, take, whole
+from casemate.hardware.changes import Box, picked, take, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.exact import accumulator, wrapped
 from casemate.hardware.ops.extents import weighted
 from casemate.hardware.ops.layer import Layer
 from casemate.hardware.ops.operation import only
 from casemate.hardware.ops.operator_norm import convolution
+from casemate.hardware.windows import Window, patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

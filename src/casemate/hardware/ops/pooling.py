@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 
-from casemate.hardware.changes import Box, Window, patch, whole
+from casemate.hardware.changes import Box, whole
 from casemate.hardware.growth import Growth
 from casemate.hardware.ops.operation import Operation, only
+from casemate.hardware.windows import Window, patch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from casemate.report.facts import SUCCESS, share_key
 from casemate.report.poisonings import ACCURACY, DROP, NULL, SEED, over_seeds
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from casemate.report.facts import Facts
     from casemate.stats import Measurement
 
-__all__ = ["UNDER", "Struck", "format_in_words", "struck"]
+__all__ = ["UNDER", "Struck", "format_in_words", "struck", "words_of_format"]
 
 UNDER = "accuracy under attack"
 _FLIPS, _UNTIL = "bits flipped", "bits flipped until the goal"
@@ -101,8 +101,12 @@ def struck(facts: Sequence[Facts]) -> tuple[Struck, ...]:
 
 
 def format_in_words(first: Facts) -> str:
-    """Return the number format of a trial in words: what is as by default is left out."""
-    form = first.hardware.get("format") or {}
+    """Return the number format of a trial in words."""
+    return words_of_format(first.hardware.get("format") or {})
+
+
+def words_of_format(form: dict[str, Any]) -> str:
+    """Return a number format's settings in words: what is as by default is left out."""
     name = str(form.get("name", "unknown"))
     if not name.startswith("int"):
         return name

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from casemate.hardware.cases import flips
 from casemate.hardware.formats import NumberFormat
@@ -115,3 +116,76 @@ def test_a_case_without_changes_changes_nothing():
     effects = propagator.effects(flips(made.memory, np.array([1, 1]), np.array([7, 7]), 3))
     assert effects.changed.tolist() == [0, 0, 0]
     assert effects.broken.tolist() == [0, 0, 0]
+
+
+class Mixed(nn.Module):
+    """A layer over as many tokens as it has outputs, beside what it takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.out = nn.Linear(6, 6), nn.Linear(36, 4)
+
+    def forward(self, x):
+        return self.out((x + torch.relu(self.mix(x))).flatten(1))
+
+
+TOKENS = {
+    "as many tokens as outputs": (
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5)),
+        (4, 6),
+    ),
+    "beside its input": (Mixed, (6, 6)),
+    "normalized tokens": (
+        lambda: nn.Sequential(
+            nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5)
+        ),
+        (4, 6),
+    ),
+    "rows of maps": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 12, 3), nn.Linear(6, 4), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5)
+        ),
+        (1, 8, 8),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["float32", "int8"])
+@pytest.mark.parametrize("case", TOKENS)
+def test_layers_over_tokens_and_rows(case, name):
+    torch.manual_seed(0)
+    build, shape = TOKENS[case]
+    x = torch.randn(IMAGES, *shape)
+    made = deploy(build().eval(), shape, NumberFormat(name=name), calibration=x)
+    propagator = Propagator(made.graph, made.memory, x)
+    rng = np.random.default_rng(0)
+    spans = [made.memory.span(r.name) for r in made.memory.regions if r.role == "weight"]
+    number = np.concatenate([rng.integers(*span, 120) for span in spans])
+    assert check(propagator, np.arange(len(number)), number, len(number)) > 0
+
+
+def test_a_sum_that_overflows_is_seen_behind_a_column_of_zeros():
+    weights = ([[1.0, 0.0], [0.0, 0.9]], [[1.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [-1.0, 0.0]])
+    layers = [nn.Linear(2, 2, bias=False) for _ in weights]
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.weight.data = torch.tensor(weight)
+    module = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2]).eval()
+    made = deploy(module, (2,))
+    propagator = Propagator(made.graph, made.memory, torch.tensor([[0.5, 0.9], [1.0, 0.8]]))
+    number = np.array([made.memory.span("0.weight")[0] + 3 * 32 + 30])
+    check(propagator, np.array([0]), number, 1)
+    assert propagator.effects(flips(made.memory, np.array([0]), number, 1)).broken.tolist() == [2]
+
+
+def test_networks_too_deep_for_bounds_are_followed_without():
+    torch.manual_seed(0)
+    block = [m for _ in range(90) for m in (nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))]
+    module = nn.Sequential(*block, nn.Flatten(), nn.Linear(8 * 16, 3)).train()
+    for _ in range(30):
+        module(torch.randn(64, 8, 4, 4))
+    x = torch.randn(IMAGES, 8, 4, 4)
+    made = deploy(module.eval(), (8, 4, 4))
+    propagator = Propagator(made.graph, made.memory, x)
+    assert propagator.sweep._bounds[0] is None
+    number = np.random.default_rng(0).integers(0, made.memory.bits, 12)
+    check(propagator, np.arange(12), number, 12)

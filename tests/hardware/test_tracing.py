@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils import parametrizations
 
 from casemate.data.domain import Domain
 from casemate.errors import UsageError
@@ -198,3 +199,48 @@ def test_what_is_no_classifier_is_one_sentence():
         traced(Pair(), (4,))
     with pytest.raises(UsageError, match=r"the model returned \(1, 1\) for 3 inputs"):
         traced(Whole(), (4,))
+
+
+class InPlace(nn.Module):
+    """Its sum reads what an operation in place has changed."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = self.one(x)
+        F.relu(y, inplace=True)
+        return self.out(y)
+
+
+def hooked():
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+    module[0].register_forward_hook(lambda m, given, out: out * 3)
+    return module
+
+
+@pytest.mark.parametrize("build", [InPlace, hooked])
+def test_a_network_that_is_not_what_its_parts_do_is_one_operation(build):
+    torch.manual_seed(0)
+    module = build().eval()
+    graph = traced(module, (4,))
+    assert "not what its parts do" in graph.notes[0]
+    x = torch.randn(8, 4)
+    values = {n: t.detach() for n, t in tensors_of(module).items()}
+    with torch.no_grad():
+        assert torch.equal(graph.forward(values, x), module(x))
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_computed_weights_are_deployed_as_they_are_computed(norm):
+    torch.manual_seed(0)
+    module = nn.Sequential(norm(nn.Conv2d(1, 4, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    x = torch.randn(8, 1, 6, 6)
+    with torch.no_grad():
+        expected = module.eval()(x)
+    made = deploy(module, (1, 6, 6))
+    assert made.notes == ()
+    assert "0.weight" in made.memory.names
+    assert torch.allclose(made.scores(x), expected, atol=1e-6)
+    assert hasattr(module[0], "parametrizations")  # the user's stays as it is

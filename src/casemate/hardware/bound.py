@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Bound"]
 
+_USELESS = 1e12
+"""From here on a bound drops nothing, and its squares would soon overflow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
@@ -46,6 +49,12 @@ class Bound:
     units: Tensor | None = None
     pairs: Tensor | None = None
     alike: bool = False
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether any change is small enough for it: of a deep network it may be none."""
+        largest = max(float(b.max()) for b in (self.weights, self.every, self.one))
+        return largest < _USELESS and max(self.plus, self.plus_norm) < _USELESS
 
     @classmethod
     def of_scores(cls, units: Tensor) -> Bound:

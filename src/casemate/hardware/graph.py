@@ -60,8 +60,13 @@ class Op(Protocol):
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return what changes of some inputs do to the output; None is an input without change."""
 
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
-        """Return how much larger than a change of the input any sum on the way can be."""
+    def growth(self, values: Mapping[str, Tensor], shapes: Sequence[tuple[int, ...]]) -> Growth:
+        """Return how much larger than a change of the input any sum on the way can be.
+
+        Args:
+            values: The memory's numbers.
+            shapes: Of the inputs, batch apart.
+        """
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]
@@ -99,8 +104,8 @@ class Change:
 class Channelwise(Protocol):
     """An operation with tensors whose element (o, ...) acts on output channel o alone."""
 
-    def row(self, name: str) -> bool:
-        """Return whether that tensor is one of them."""
+    def row(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Return whether that tensor is one of them, where the output has this shape."""
 
     def extents(
         self, site: Site, cases: Sequence[Sequence[Change]]
@@ -258,6 +263,8 @@ class Graph:
         for i in range(last, -1, -1):
             node = self.nodes[i]
             after = None if unbounded[i] else bounds[i]
+            if after is not None and not after.is_useful:
+                after = None
             before: Sequence[Bound | None]
             if after is None:
                 before, bounds[i] = [None] * len(node.inputs), None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from casemate.data.dataset import digest_arrays
 from casemate.errors import UsageError
@@ -93,7 +94,7 @@ def deploy(
         UsageError: If the network cannot be deployed in that format.
     """
     form = form or NumberFormat()
-    own = copy.deepcopy(module).to("cpu", torch.float32)
+    own = _plain(copy.deepcopy(module).to("cpu", torch.float32).eval())
     with guarded([own]):
         graph = traced(own, shape)
         tensors = {n: t.detach().clone() for n, t in tensors_of(own).items()}
@@ -123,6 +124,15 @@ def deploy(
     graph, tensors = folded(graph, tensors)
     built, regions = Integers(graph, tensors, form, ranges(graph, tensors, calibration)).build()
     return Implementation(built, Memory(_in_order(built, regions)), form)
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """Return the module with weights as they are computed, which is what a device holds."""
+    for part in list(module.modules()):
+        if is_parametrized(part):
+            for name in list(part.parametrizations):  # type: ignore[arg-type]
+                remove_parametrizations(part, name, leave_parametrized=True)
+    return module
 
 
 def _weights_only(graph: Graph, tensors: dict[str, Tensor], form: NumberFormat) -> Implementation:

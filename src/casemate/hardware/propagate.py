@@ -135,7 +135,7 @@ class Propagator:
             return False
         channels = self.graph.nodes[node].shape[0]
         return all(
-            op.row(c.tensor)
+            op.row(c.tensor, self.graph.nodes[node].shape)
             and self.memory[c.tensor].shape[:1] == (channels,)
             and math.isfinite(c.value)
             for c in changes

@@ -52,7 +52,7 @@ class Sweep:
         with torch.no_grad():
             self._bounds = graph.bounds(values)
             self._rounding = Rounding.of(graph, values, self.cache)
-            self._growth = [node.op.growth(values) for node in graph.nodes]
+            self._growth = [node.op.growth(values, graph.shapes(node)) for node in graph.nodes]
             self._ease = self._eased()
         self._checked = [self._is_checked(i) for i in range(len(graph.nodes))]
         sizes = [math.prod(n.shape) for n in graph.nodes]
@@ -161,7 +161,9 @@ class Sweep:
         counted = reach
         if ease is not None:
             counted = bound.reach(channels, size, length, ease[image])
-        return ~self._rounding.within(counted, self.cache.margins[image]), reach
+        matters = ~self._rounding.within(counted, self.cache.margins[image])
+        # numbers so large may be too large for a sum, and no weight makes that nothing
+        return matters | ~(size.amax(1) < _HUGE), reach
 
     def note(self, case: Tensor, image: Tensor, scores: Tensor) -> None:
         """Note rows' predictions.

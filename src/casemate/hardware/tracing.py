@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["tensors_of", "traced"]
 
 _PROBED = 3  # images: a batch whose size is no other dimension of small networks by chance
+_ALIKE = 1e-3  # of the largest score: more than rounding differs by
 _Known = tuple[Op, list[fx.Node]]
 
 
@@ -47,7 +48,8 @@ def traced(module: nn.Module, shape: tuple[int, ...]) -> Graph:
         seen = _Shapes(wrapped)
         with torch.no_grad():
             seen.run(probe)
-        return _Builder(module, wrapped, seen.outputs, shape).graph()
+        graph = _Builder(module, wrapped, seen.outputs, shape).graph()
+        return _checked(graph, module, shape)
     except UsageError:
         raise
     except Exception as error:  # noqa: BLE001 - tracing a user's code fails in any way it likes
@@ -60,6 +62,22 @@ def _check_inputs(module: nn.Module, wrapped: fx.GraphModule) -> None:
             f"{type(module).__name__} takes more than one input, and a model under test gets one; "
             "wrap it in a module that takes a batch of inputs"
         )
+
+
+def _checked(graph: Graph, module: nn.Module, shape: tuple[int, ...]) -> Graph:
+    """Return the graph if it computes what the module does.
+
+    Raises:
+        ValueError: If it does not, as where an operation works in place or a hook changes a result.
+    """
+    x = torch.randn(_PROBED, *shape, generator=torch.Generator().manual_seed(0))
+    values = {n: t.detach() for n, t in tensors_of(module).items()}
+    with torch.no_grad():
+        ours, theirs = graph.forward(values, x.clone()), module(x.clone())
+    off = _ALIKE * float(theirs.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    if not torch.allclose(ours, theirs, rtol=0.0, atol=off, equal_nan=True):
+        raise ValueError("what it computes is not what its parts do one after another")
+    return graph
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

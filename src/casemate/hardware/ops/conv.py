@@ -117,8 +117,9 @@ class Conv2d(Layer):
         seen = patch(Box(box.origin, delta), starts, sizes, base=None, image=image, fill=0.0)
         return (ends[0], ends[1]), seen, (0, 0)
 
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+    def growth(self, values: Mapping[str, Tensor], shapes: Sequence[tuple[int, ...]]) -> Growth:
         """Return the largest sum of absolute weights of one output."""
+        del shapes
         taps = self.decoded(values).abs().sum((2, 3))
         one = taps.view(self.groups, -1, taps.shape[1]).amax(1).flatten()
         return Growth(float(taps.sum(1).max()), one)

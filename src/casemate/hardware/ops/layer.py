@@ -59,8 +59,9 @@ class Layer(Operation):
         """Return the same operation on weights that are decoded already, in floating point."""
         return replace(self, weight_zero=None, weight_scale=None, amplitude=None)
 
-    def row(self, name: str) -> bool:
+    def row(self, name: str, shape: tuple[int, ...]) -> bool:
         """Return whether output channel o depends on that tensor by its row o alone."""
+        del shape
         return name in (self.weight, self.bias)
 
     def kept_weight(self, site: Site) -> Tensor:

@@ -74,10 +74,18 @@ class Linear(Layer):
                 out.index_add_(0, mine, delta[mine] @ columns)
         return Box(untouched, out)
 
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+    def row(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Return whether output channel o depends on that tensor by its row o alone.
+
+        Where inputs are rows of numbers, such as tokens, each output is a row of all of them.
+        """
+        return len(shape) == 1 and super().row(name, shape)
+
+    def growth(self, values: Mapping[str, Tensor], shapes: Sequence[tuple[int, ...]]) -> Growth:
         """Return the largest sum of absolute weights of one output."""
         size = self.decoded(values).abs()
-        return Growth(float(size.sum(1).max()), size.amax(0) if size.ndim > 1 else None)
+        alone = size.amax(0) if len(shapes[0]) == 1 else None  # else a channel holds many inputs
+        return Growth(float(size.sum(1).max()), alone)
 
     def bounds(
         self, values: Mapping[str, Tensor], after: Bound, shapes: Sequence[tuple[int, ...]]

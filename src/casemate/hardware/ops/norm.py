@@ -78,8 +78,9 @@ class BatchNorm(Operation):
         del shapes
         return [after.times(self.affine(values)[0].abs())]
 
-    def row(self, name: str) -> bool:
+    def row(self, name: str, shape: tuple[int, ...]) -> bool:
         """Return whether output channel o depends on that tensor by its row o alone."""
+        del shape
         return name in self.tensors
 
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:

@@ -46,9 +46,9 @@ class Opaque(Operation):
         ]
         return Box((None,) * (site.output.ndim - 1), self.dense(site.values, *full))
 
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+    def growth(self, values: Mapping[str, Tensor], shapes: Sequence[tuple[int, ...]]) -> Growth:
         """Return infinity: nothing is known."""
-        del values
+        del values, shapes
         return Growth(math.inf)
 
     def bounds(

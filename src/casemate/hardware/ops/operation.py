@@ -31,9 +31,9 @@ class Operation:
         """Whether different inputs often give the same output."""
         return False
 
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+    def growth(self, values: Mapping[str, Tensor], shapes: Sequence[tuple[int, ...]]) -> Growth:
         """Return 0: no more than two numbers are summed, which has one order only."""
-        del values
+        del values, shapes
         return Growth(0.0)
 
     def extents(

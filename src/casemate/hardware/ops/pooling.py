@@ -71,9 +71,9 @@ class Pool2d(Operation):
         seen = patch(box, starts, sizes, base=site.inputs[0], image=rows.image, fill=-math.inf)
         return Box((channel, *ends), self._pooled(seen, (0, 0)))
 
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+    def growth(self, values: Mapping[str, Tensor], shapes: Sequence[tuple[int, ...]]) -> Growth:
         """Return how many numbers are summed before a mean is taken; 0 if none is."""
-        del values
+        del values, shapes
         return Growth(float(math.prod(self.kernel)) if self.kind == "mean" else 0.0)
 
     def bounds(
@@ -168,9 +168,9 @@ class MapMean(Operation):
         end = (box.origin[0], None, None) if self.keep else (box.origin[0],)
         return Box(end, box.value.mean((2, 3), keepdim=self.keep))
 
-    def growth(self, values: Mapping[str, Tensor]) -> Growth:
+    def growth(self, values: Mapping[str, Tensor], shapes: Sequence[tuple[int, ...]]) -> Growth:
         """Return infinity: how many numbers are summed depends on the map."""
-        del values
+        del values, shapes
         return Growth(math.inf)
 
     def bounds(

@@ -131,8 +131,9 @@ class Requantize(_Scaled):
         """What it reads."""
         return (*super().tensors, self.scale, self.zero)
 
-    def row(self, name: str) -> bool:
+    def row(self, name: str, shape: tuple[int, ...]) -> bool:
         """Return whether output channel o depends on that tensor by its row o alone."""
+        del shape
         return name == self.scales[-1] and len(self.scales) > 1
 
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:

@@ -255,3 +255,26 @@ def test_a_format_that_the_model_cannot_take_is_one_sentence():
         NumberFormat(name="int7")
     with pytest.raises(ParameterError, match=r"^format\.scheme "):
         NumberFormat(scheme="odd")
+
+
+def test_a_number_without_a_place_in_the_format_is_one_sentence():
+    module = nn.Sequential(nn.Linear(2, 2))
+    module[0].bias.data[0] = 1e5
+    with pytest.raises(UsageError, match=r"0\.bias holds 100000"):
+        deploy(module, (2,), NumberFormat(name="float16"))
+    module[0].weight.data[0, 0] = torch.nan
+    form = NumberFormat(name="int8", activations="float32")
+    with pytest.raises(UsageError, match=r"0\.weight holds nan"):
+        deploy(module, (2,), form)
+
+
+def test_a_bias_beside_next_to_no_weights_keeps_its_value():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3)).eval()
+    module[0].weight.data[1] *= 1e-10
+    module[0].bias.data[1] = 0.7
+    x = torch.randn(64, 4)
+    made = deploy(module, (4,), NumberFormat(name="int8"), calibration=x)
+    with torch.no_grad():
+        expected = module(x)
+    assert float((made.scores(x) - expected).abs().max()) < 0.05 * float(expected.abs().max())

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from casemate.errors import UsageError
 from casemate.hardware.formats import NumberFormat
@@ -147,3 +148,20 @@ def test_a_layer_that_does_not_exist_is_one_sentence():
         Sites(propagator.graph, ("sum",), ["conv9"])
     with pytest.raises(UsageError, match="no output of the deployed model is one of input in"):
         Sites(propagator.graph, ("input",), [propagator.graph.nodes[0].name])
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("node", {"node": [99]}),
+        ("element", {"element": [10**6]}),
+        ("flip", {"bit": [40]}),
+        ("image", {"image": [12]}),
+    ],
+)
+def test_an_upset_outside_the_network_is_one_sentence(key, change):
+    made = deploy(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2))
+    propagator = Propagator(made.graph, made.memory, torch.zeros(12, 1, 2, 2))
+    where = {"node": [1], "element": [0], "bit": [0], "image": [0]} | change
+    with pytest.raises(UsageError, match=f"^{key} is "):
+        propagator.upset(Upsets.inverted(**{k: np.array(v) for k, v in where.items()}))

@@ -98,6 +98,7 @@ def deploy(
     with guarded([own]):
         graph = traced(own, shape)
         tensors = {n: t.detach().clone() for n, t in tensors_of(own).items()}
+    _check_numbers(tensors, form)
     if not form.is_integer:
         roles = _roles(graph)
         used = {name for node in graph.nodes for name in node.op.tensors}
@@ -124,6 +125,24 @@ def deploy(
     graph, tensors = folded(graph, tensors)
     built, regions = Integers(graph, tensors, form, ranges(graph, tensors, calibration)).build()
     return Implementation(built, Memory(_in_order(built, regions)), form)
+
+
+def _check_numbers(tensors: dict[str, Tensor], form: NumberFormat) -> None:
+    """Raise `UsageError` if numbers have no place in the format."""
+    for name, tensor in tensors.items():
+        finite = tensor.isfinite()
+        if form.is_integer and not bool(finite.all()):
+            raise UsageError(
+                f"format.name is {form.name}, but {name} holds {float(tensor[~finite][0]):g}, "
+                "which has no integer; mend the model, or choose float32"
+            )
+        if form.name == "float16":
+            lost = tensor[finite & ~tensor.half().isfinite()]
+            if len(lost):
+                raise UsageError(
+                    f"format.name is float16, whose largest number is 65504, but {name} holds "
+                    f"{float(lost[0]):g}; choose bfloat16 or float32"
+                )
 
 
 def _plain(module: nn.Module) -> nn.Module:

@@ -30,6 +30,7 @@ __all__ = ["Integers"]
 
 _STEPS = 255  # between the lowest and the highest of 256 integers
 _LOW = -128
+_BIAS = 2.0**30  # the largest bias in the unit of its sums, so that these have room beside it
 _AMPLITUDE = 255.0  # the largest distance of an int8 number from a zero point
 
 
@@ -117,7 +118,12 @@ class Integers:
         weight = self.tensors[op.weight]
         # over tokens the channels of sums stand last, where units of their own are not looked for
         whole = isinstance(op, Linear) and len(node.shape) > 1
-        scale_name, zero_name = self._weights(op.weight, weight, node.name, whole=whole)
+        least = None
+        if op.bias is not None:
+            least = self.tensors[op.bias].double().abs() / (self._value(unit.scale) * _BIAS)
+        scale_name, zero_name = self._weights(
+            op.weight, weight, node.name, whole=whole, least=least
+        )
         if whole and self.form.granularity == "channel":
             self.notes.append(
                 f"{node.name} runs over tokens, and its integer weights have one scale in all"
@@ -257,7 +263,7 @@ class Integers:
         return unit
 
     def _weights(
-        self, name: str, weight: Tensor, layer: str, *, whole: bool
+        self, name: str, weight: Tensor, layer: str, *, whole: bool, least: Tensor | None
     ) -> tuple[str, str | None]:
         """Put a layer's weights; return the names of their scale and zero point.
 
@@ -266,13 +272,14 @@ class Integers:
             weight: In floating point.
             layer: That reads it.
             whole: Whether one scale is for the whole tensor, whatever the format says.
+            least: As for `quantized_weight`.
         """
         scale_name, zero_name = f"{name}.scale", f"{name}.zero"
         if any(r.name == name for r in self.regions):  # two layers share them
             shared = any(r.name == zero_name for r in self.regions)
             return scale_name, zero_name if shared else None
         form = replace(self.form, granularity="tensor") if whole else self.form
-        found = quantized_weight(name, weight, layer, form)
+        found = quantized_weight(name, weight, layer, form, least)
         for r in found:
             self._add(r)
         return scale_name, zero_name if len(found) > 2 else None  # noqa: PLR2004 - with a zero point

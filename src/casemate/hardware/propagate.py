@@ -74,6 +74,7 @@ class Propagator:
 
         A case that strikes one image changes that prediction alone.
         """
+        upsets.check(self.graph, len(self.cache))
         with torch.no_grad():
             many = np.flatnonzero(np.bincount(upsets.case, minlength=upsets.count) > 1)
             alone = ~np.isin(upsets.case, many)

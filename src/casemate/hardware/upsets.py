@@ -69,6 +69,22 @@ class Upsets:
             np.full(n, -1) if image is None else np.asarray(image, dtype=np.int64),
         )
 
+    def check(self, graph: Graph, images: int) -> None:
+        """Raise `UsageError` if a word or an image is none of this network's.
+
+        Args:
+            graph: The deployed network.
+            images: How many there are.
+        """
+        _check_within("node", self.node, -1, len(graph.nodes))
+        shapes = [n.shape for n in graph.nodes] + [graph.shape]  # the input's is that of node -1
+        holds = [n.holds for n in graph.nodes] + [graph.holds]
+        for node in np.unique(self.node).tolist():
+            mine = self.node == node
+            _check_within("element", self.element[mine], 0, math.prod(shapes[node]))
+            _check_within("flip", self.flip[mine], 0, 1 << WORDS[holds[node]].bits)
+        _check_within("image", self.image, -1, images)
+
     def on(self, low: int, high: int) -> Upsets:
         """Return what strikes images `low` to `high`, counted from 0 again.
 
@@ -84,6 +100,15 @@ class Upsets:
             self.keep[mine],
             self.flip[mine],
             np.where(self.image < 0, -1, self.image - low),
+        )
+
+
+def _check_within(name: str, values: np.ndarray, low: int, end: int) -> None:
+    outside = values[(values < low) | (values >= end)]
+    if len(outside):
+        raise UsageError(
+            f"{name} is {outside[0]} in an upset, but must be from {low} to {end - 1}; "
+            "take it from `Sites`"
         )
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["quantized_weight"]
 
 
-def quantized_weight(name: str, weight: Tensor, layer: str, form: NumberFormat) -> list[Region]:
+def quantized_weight(
+    name: str, weight: Tensor, layer: str, form: NumberFormat, least: Tensor | None = None
+) -> list[Region]:
     """Return the regions of integer weights: themselves, their scale, and a zero point if affine.
 
     Symmetric: scale = max(abs(w)) / (2**(bits-1) - 1), and the lowest integer is not used. Affine:
@@ -28,6 +30,7 @@ def quantized_weight(name: str, weight: Tensor, layer: str, form: NumberFormat) 
         weight: (outputs, ...) in floating point.
         layer: That it belongs to.
         form: Integer format.
+        least: (outputs,) float64, no scale may be smaller, so that what is in its unit fits.
     """
     rows = weight.detach().double().flatten(1)
     if form.granularity == "tensor":
@@ -39,7 +42,10 @@ def quantized_weight(name: str, weight: Tensor, layer: str, form: NumberFormat) 
         scale = torch.maximum(-low, high) / top
     else:
         scale = (high - low) / (2 * top + 1)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale)).float()
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    if least is not None:
+        scale = torch.maximum(scale, least.amax() if len(scale) == 1 else least)
+    scale = scale.float()
     found = []
     zero = torch.zeros_like(scale)
     if form.scheme == "affine":

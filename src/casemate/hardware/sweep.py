@@ -30,6 +30,9 @@ __all__ = ["ELEMENTS", "Sweep"]
 ELEMENTS = 1 << 21
 """Of one tensor of a batch: 8 MiB of float32."""
 
+_LOOKED = 1 << 18
+"""Rows whose changes are looked at together, each of which takes some numbers on the way."""
+
 _HUGE, _FAR = 1e18, 1e30
 """A changed number, and a reach, from which on sums might overflow."""
 _SUMMED = 3e38  # a sum that does not overflow in any order
@@ -108,7 +111,8 @@ class Sweep:
             full: Returns the scores, (k, classes), of a full pass under one of the rows' cases for
                 these images, (k,).
         """
-        keep, reach = self._alive(node, rows, box)
+        looked = [self._alive(node, rows.at(p), box.at(p)) for p in _parts(len(rows))]
+        keep, reach = (torch.cat(found) for found in zip(*looked, strict=True))
         rows, box, reach = rows.at(keep), box.at(keep), reach[keep]
         # where sums may overflow their order decides: such rows are watched on their way
         far = ~(_largest(box.value) < _HUGE) | ((reach > _FAR) & reach.isfinite())
@@ -143,10 +147,15 @@ class Sweep:
         bound = self._bounds[node]
         if bound is None:
             return torch.ones(len(channel), dtype=torch.bool, device=channel.device)
-        channels = channel.repeat_interleave(size.shape[1])[:, None]
-        rows = torch.arange(size.shape[1], device=channel.device).repeat(len(channel))
-        matters, _ = self._matters(node, rows, channels, size.reshape(-1, 1), length.reshape(-1, 1))
-        return matters.view(size.shape).any(1)
+        images = torch.arange(size.shape[1], device=channel.device)
+        found = []
+        for part in _parts(len(channel), size.shape[1]):
+            mine = channel[part].repeat_interleave(len(images))[:, None]
+            sizes, lengths = size[part].reshape(-1, 1), length[part].reshape(-1, 1)
+            image = images.repeat(len(size[part]))
+            matters, _ = self._matters(node, image, mine, sizes, lengths)
+            found.append(matters.view(-1, len(images)).any(1))
+        return torch.cat(found)
 
     def _matters(
         self, node: int, image: Tensor, channels: Tensor | None, size: Tensor, length: Tensor
@@ -385,6 +394,12 @@ class _Pushed:
     ended: _Live
     scores: Tensor
     stopped: list[tuple[int, _Live]]
+
+
+def _parts(count: int, each: int = 1) -> list[slice]:
+    """Return slices of no more than `_LOOKED` rows, at least one; each of `count` has `each`."""
+    step = max(1, _LOOKED // max(1, each))
+    return [slice(i, i + step) for i in range(0, max(1, count), step)]
 
 
 def _norms(size: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ Run with `python -m benchmarks.faults`, with the official archives in `$CASEMATE
    batched mode: each image of a batch has a fault of its own.
 3. All single-bit faults of the weights of an int8 LeNet on 1,000 images, in CPU-seconds.
 4. Peak memory of a run, beyond the activations of the images.
+5. How many faults of these an estimate of their mean takes until it is within 5 % of it (95 %), and
+   whether its interval holds the mean of all.
 
 PyTorchFI takes as long for one fault as for another, so it runs a sample of the list in each round,
 chosen beforehand; times are per fault. Runs are interleaved, and ratios are medians of the rounds'
@@ -19,12 +21,13 @@ ratios. The exit code is 1 if a limit is broken.
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -37,11 +40,15 @@ from benchmarks.rows import Row
 from casemate.errors import UsageError
 from casemate.hardware.cache import bytes_per_image
 from casemate.hardware.cases import flips
+from casemate.hardware.estimation.faults import bits_of, strata_of
+from casemate.hardware.estimation.means import Estimator, Means, Population
+from casemate.hardware.estimation.scores import bit_scores
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.implementation import Implementation, deploy
 from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.propagate import Propagator
 from casemate.hardware.upsets import Sites, Upsets
+from casemate.random import stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +61,7 @@ _OVER_LAYERS = {"lenet": 10.0, "vgg": 10.0, "resnet": 3.0}
 _NEURONS = 10.0
 _EXHAUSTIVE = 180.0  # CPU-seconds
 _SPARE = 300.0  # MiB beside the activations
+_TOLERANCE, _BUDGET, _SEEDS = 0.05, 8000, 5  # of an estimate's interval, and its faults at most
 
 
 def main() -> int:
@@ -238,6 +246,63 @@ def _integers(made: Subject) -> list[Row]:
                 limit=_SPARE,
             )
         )
+    return [*rows, *_estimates(title, implementation, propagator, share)]
+
+
+def _estimates(
+    title: str, implementation: Implementation, propagator: Propagator, share: float
+) -> list[Row]:
+    """Return the rows of estimates of the mean corruption, which is known."""
+    memory = implementation.memory
+    regions = memory.where(roles=["weight"])
+    population = Population(
+        faults=bits_of(memory, regions),
+        strata=strata_of(memory, regions),
+        scores=lambda: bit_scores(propagator, regions),
+    )
+
+    def corruption(numbers: np.ndarray) -> np.ndarray:
+        n = len(numbers)
+        changed = propagator.effects(flips(memory, np.arange(n), numbers, n)).changed
+        shares: np.ndarray = changed / len(propagator.labels)
+        return shares
+
+    rows = []
+    for estimator in get_args(Estimator):
+        if estimator == "exhaustive":
+            continue
+        found = [
+            Means(
+                population,
+                estimator=estimator,
+                tolerance=_TOLERANCE,
+                budget=_BUDGET,
+                rng=stream(seed, "estimates"),
+            ).of(corruption, (0.0, 1.0))
+            for seed in range(_SEEDS)
+        ]
+        width = statistics.median(e.half_width / e.mean if e.mean else math.inf for e in found)
+        held = sum(e.low <= share <= e.high for e in found)
+        what = f"{title}, mean corruption, {estimator}"
+        rows += [
+            Row(
+                name=f"{what}: longer half of the interval after at most {_BUDGET:,} faults",
+                value=100 * width,
+                unit="%",
+                limit=100 * _TOLERANCE if estimator == "importance" else None,
+            ),
+            Row(
+                name=f"{what}: faults tried",
+                value=statistics.median(e.tried for e in found),
+                unit="faults",
+            ),
+            Row(
+                name=f"{what}: intervals of {_SEEDS} that hold the mean",
+                value=held,
+                unit="",
+                better="higher",
+            ),
+        ]
     return rows
 
 

@@ -83,7 +83,7 @@ class Upsets:
             mine = self.node == node
             _check_within("element", self.element[mine], 0, math.prod(shapes[node]))
             _check_within("flip", self.flip[mine], 0, 1 << WORDS[holds[node]].bits)
-        _check_within("image", self.image, -1, images)
+        _check_within("image", self.image[np.unique(self.case)], -1, images)
 
     def on(self, low: int, high: int) -> Upsets:
         """Return what strikes images `low` to `high`, counted from 0 again.

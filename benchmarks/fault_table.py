@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.tables import markdown, show
+from benchmarks.tables import markdown, said, show
 from benchmarks.training_table import varied_in, words
 from casemate.report.struck import words_of_format
 from casemate.stats import Measurement
@@ -134,9 +134,9 @@ def tables(report: dict[str, Any]) -> str:
     found = []
     for source, rows in by_source.items():
         for title, part in parts:
-            made = part(rows)
-            if made:
-                found.append(f"**{title}, {source}**\n\n{made}")
+            table = part(rows)
+            if table:
+                found.append(f"**{title}, {source}**\n\n{table}")
     return "\n\n".join(found)
 
 
@@ -227,8 +227,8 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """Return a table without the columns that say nothing; "" without rows."""
     if not body:
         return ""
-    said = [i for i, column in enumerate(zip(*body, strict=True)) if {*column} - {"", "none"}]
-    return markdown([head[i] for i in said], [[line[i] for i in said] for line in body])
+    kept = said(body)
+    return markdown([head[i] for i in kept], [[line[i] for i in kept] for line in body])
 
 
 def _number(value: float, digits: int) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.tables import markdown, show
+from benchmarks.tables import markdown, said, show
 from benchmarks.training_table import varied_in, words
 
 
@@ -28,9 +28,8 @@ def table(report: dict[str, Any]) -> str:
     measures = list(rows[0][0]["beyond_another_clean_model"]) if rows else []
     head = ("attack", "defense", "poisoned", *(m.removeprefix("detection by ") for m in measures))
     body = [_row(row, trial, varied, measures) for row, trial in rows]
-    columns = zip(head, *body, strict=True)
-    said = [i for i, column in enumerate(columns) if {*column[1:]} - {"", "none"}]
-    return markdown([head[i] for i in said], [[line[i] for i in said] for line in body])
+    kept = said(body)
+    return markdown([head[i] for i in kept], [[line[i] for i in kept] for line in body])
 
 
 def _row(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from benchmarks.tables import markdown, show
+from benchmarks.tables import markdown, said, show
 from casemate.stats import rate
 
 _POSITIONS = ("-", "after", "before", "aware")
@@ -39,10 +39,10 @@ def table(report: dict[str, Any]) -> str:
     for (model, attack, defense), cells in pooled(report["trials"]).items():
         shown = [_cell(*cells[p]) if p in cells else "" for p in _POSITIONS]
         rows.append((models[model], attack, defense, *shown))
-    said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
+    kept = said(rows[1:])
     if len(models) == 1:
-        said.remove(0)
-    top, *body = [[row[i] for i in said] for row in rows]
+        kept.remove(0)
+    top, *body = [[row[i] for i in kept] for row in rows]
     return markdown(top, body)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["markdown", "show"]
+__all__ = ["markdown", "said", "show"]
 
 
 def show(description: str, table: Callable[[dict[str, Any]], str]) -> None:
@@ -23,6 +23,11 @@ def show(description: str, table: Callable[[dict[str, Any]], str]) -> None:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("report", type=Path)
     print(table(json.loads(parser.parse_args().report.read_text(encoding="utf-8"))))
+
+
+def said(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return which columns of rows say anything."""
+    return [i for i, column in enumerate(zip(*rows, strict=True)) if {*column} - {"", "none"}]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from benchmarks.tables import markdown, show
+from benchmarks.tables import markdown, said, show
 from casemate.report.poisonings import over_seeds
 from casemate.report.possible import within_shares
 from casemate.stats import Measurement
@@ -55,8 +55,8 @@ def table(report: dict[str, Any]) -> str:
     added = {tuple(row["trials"]): row["added"] for row in _settings(report)}
     found = (_row(group, varied, added) for group in groups.values())
     rows = [head, *((model, *row) for model, row in zip(models, found, strict=True))]
-    said = [i for i, column in enumerate(zip(*rows, strict=True)) if {*column[1:]} - {"", "none"}]
-    top, *body = [[row[i] for i in said] for row in rows]
+    kept = said(rows[1:])
+    top, *body = [[row[i] for i in kept] for row in rows]
     return markdown(top, body)
 
 

@@ -171,7 +171,20 @@ class Bound:
         length: Tensor,
         ease: Tensor | float = 1.0,
     ) -> Tensor:
-        """Return by how much changes may move two scores apart, (rows,).
+        """Return by how much changes may move two scores apart, as far as it counts, (rows,).
+
+        Arguments as those of `reaches`.
+        """
+        return self.reaches(channels, size, length, ease)[1]
+
+    def reaches(
+        self,
+        channels: Tensor | None,
+        size: Tensor,
+        length: Tensor,
+        ease: Tensor | float,
+    ) -> tuple[Tensor, Tensor]:
+        """Return how far changes may move two scores apart, and how much counts, (rows,) both.
 
         Args:
             channels: (rows, k) that change; None for all.
@@ -189,4 +202,6 @@ class Bound:
         else:
             every = self.every[None] if channels is None else self.every[channels]
             second = torch.linalg.vector_norm(length * every, dim=1)
-        return torch.minimum(first, (second + self.plus_norm) * ease)  # NaN stays NaN
+        second = second + self.plus_norm
+        # NaN stays NaN
+        return torch.minimum(first, second), torch.minimum(first, second * ease)

@@ -16,7 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Box", "Rows", "Span", "picked", "take", "whole"]
+__all__ = ["Box", "Rows", "Span", "picked", "positions", "take", "whole"]
 
 Span = tuple[Tensor | None, ...]
 """Where boxes begin in each dimension, (R,) int64; None where they hold the whole dimension."""
@@ -39,7 +39,7 @@ class Rows:
 
     def at(self, index: Tensor | slice) -> Rows:
         """Return the rows at these positions, or under this mask."""
-        index = _positions(index)
+        index = positions(index)
         return Rows(picked(self.case, index), picked(self.image, index))
 
 
@@ -67,7 +67,7 @@ class Box:
 
     def at(self, index: Tensor | slice) -> Box:
         """Return the boxes of the rows at these positions, or under this mask."""
-        index = _positions(index)
+        index = positions(index)
         origin = tuple(None if o is None else picked(o, index) for o in self.origin)
         return Box(origin, picked(self.value, index))
 
@@ -84,11 +84,11 @@ def picked(value: Tensor, index: Tensor | slice) -> Tensor:
 
     The same as indexing, several times as fast where rows are long: they are copied as they lie.
     """
-    index = _positions(index)
+    index = positions(index)
     return value.index_select(0, index) if isinstance(index, Tensor) else value[index]
 
 
-def _positions(index: Tensor | slice) -> Tensor | slice:
+def positions(index: Tensor | slice) -> Tensor | slice:
     """Return the positions under a mask, and anything else as it is."""
     if isinstance(index, Tensor) and index.dtype is torch.bool:
         return index.nonzero()[:, 0]

@@ -66,7 +66,8 @@ class Injector:
 
     def upset(self, upsets: Upsets) -> Effects:
         """Return what changed words of activations do to the predictions."""
-        upsets.check(self.implementation.graph, len(self._x))
+        if self._kept is None:  # a part sees only what strikes it
+            upsets.check(self.implementation.graph, len(self._x))
         return self._joined(
             lambda propagator, low: propagator.upset(upsets.on(low, low + len(propagator.cache)))
         )

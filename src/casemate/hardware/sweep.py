@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from casemate.hardware.cache import Cache
-from casemate.hardware.changes import Box, Rows, picked, take, whole
+from casemate.hardware.changes import Box, Rows, picked, positions, take, whole
 from casemate.hardware.effects import Effects
 from casemate.hardware.rounding import LARGEST, NEAR, Rounding
 
@@ -166,10 +166,8 @@ class Sweep:
         """
         bound, ease = self._bounds[node], self._ease[node]
         assert bound is not None  # noqa: S101 - the callers look
-        reach = bound.reach(channels, size, length)
-        counted = reach
-        if ease is not None:
-            counted = bound.reach(channels, size, length, ease[image])
+        share = 1.0 if ease is None else ease[image]
+        reach, counted = bound.reaches(channels, size, length, share)
         matters = ~self._rounding.within(counted, self.cache.margins[image])
         # numbers so large may be too large for a sum, and no weight makes that nothing
         return matters | ~(size.amax(1) < _HUGE), reach
@@ -370,7 +368,7 @@ class _Live:
         if isinstance(keep, Tensor):
             if bool(keep.all()):
                 return self
-            keep = keep.nonzero()[:, 0]
+            keep = positions(keep)
         return _Live(
             self.rows.at(keep),
             picked(self.reach, keep),

@@ -180,10 +180,17 @@ def _until(rows: Sequence[_Row]) -> str:
 def _led(rows: Sequence[_Row]) -> str:
     mine = [r for r in rows if not r.is_defended and _is_led(r)]
     body = [
-        [r.attack, r.format, *(r.cell(n) for n in _SUCCESS), r.cell(_FLIPPED), r.cell(_UNDER, 2)]
+        [
+            r.attack,
+            r.format,
+            r.module,
+            *(r.cell(n) for n in _SUCCESS),
+            r.cell(_FLIPPED),
+            r.cell(_UNDER, 2),
+        ]
         for r in mine
     ]
-    return _table(["attack", "format", *_SUCCESS, _FLIPPED, _UNDER], body)
+    return _table(["attack", "format", "module", *_SUCCESS, _FLIPPED, _UNDER], body)
 
 
 def _searched(rows: Sequence[_Row]) -> str:
@@ -220,7 +227,7 @@ def _is_wrecking(row: _Row) -> bool:
 
 def _is_led(row: _Row) -> bool:
     """Return whether an attack leads inputs to a class of its own choice."""
-    return "target" in (row.gate.get("attack") or {})
+    return (row.gate.get("attack") or {}).get("target") is not None
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

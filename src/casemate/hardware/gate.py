@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from casemate.hardware.attacks.samples import Samples
 from casemate.hardware.bench import Bench
 from casemate.hardware.cases import flips
 from casemate.hardware.chosen import chosen
-from casemate.hardware.defenses.guarding import ProductCheck
+from casemate.hardware.defenses.guarding import Fitted, ProductCheck
 from casemate.hardware.implementation import deploy
 from casemate.hardware.multiplications import multiplications
 from casemate.stats import Measurement, difference, rate
@@ -125,6 +125,7 @@ def strike(
     Raises:
         UsageError: If attack or defense cannot be run on that model.
     """
+    bench = _fitted(bench)
     labels = bench.evaluation.labels
     deployed = bench.defended
     clean = Watch(deployed.graph, deployed.memory.values, bench.evaluation.x).predictions(
@@ -154,6 +155,14 @@ def strike(
         tables=found.tables,
         notes={**_notes(bench), **found.notes},
     )
+
+
+def _fitted(bench: Bench) -> Bench:
+    """Return the bench with its defense fitted to the model, if that is to be."""
+    if not isinstance(bench.defense, Fitted):
+        return bench
+    made = bench.defense.fitted(bench.bare, bench.clean, bench.rng.child("defense"))
+    return replace(bench, defense=made)
 
 
 def _spent(of_attack: dict[str, int], images: int) -> dict[str, int]:
@@ -209,6 +218,8 @@ def _notes(bench: Bench) -> dict[str, Any]:
         "bits of memory": deployed.memory.bits,
         "words of memory": sum(r.count for r in deployed.memory.regions),
     }
+    if isinstance(bench.defense, Fitted):
+        notes |= bench.defense.fit
     if deployed.notes:
         notes["deployment"] = list(deployed.notes)
     return notes

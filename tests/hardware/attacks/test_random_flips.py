@@ -57,6 +57,21 @@ def test_a_level_ends_it(pair):
     assert all(f.reading.accuracy > 0.5 for f in outcome.flips[:-1])
 
 
+@pytest.mark.parametrize("source", [None, 1])
+def test_with_a_target_its_share_of_the_others_is_read(pair, source):
+    made, samples = pair
+    shares = []
+    for seed in range(8):
+        attack = RandomFlips(budget=100, target=2, source=source)
+        outcome = attack.run(made, samples, samples, stream(seed, "flips"))
+        aimed = [0, 1, 3] if source is None else [source]
+        after = flipped(made, outcome.numbers).scores(samples.x).argmax(1)
+        assert outcome.before.success == 0.0
+        assert outcome.after.success == float((after[aimed] == 2).double().mean())
+        shares.append(outcome.after.success)
+    assert 0 < np.mean(shares) < 1  # by chance
+
+
 def test_only_placed_bits_flip(deployed, digits):
     made, (_, evaluation) = deployed(name="int8"), digits
     attack = RandomFlips(budget=20, layers=("6",))
@@ -72,5 +87,11 @@ def test_what_makes_no_sense_is_one_sentence(pair):
         RandomFlips(budget=0)
     with pytest.raises(UsageError, match="1000 different bits are asked for"):
         RandomFlips(budget=1000).run(pair[0], pair[1], *pair[1:], stream(0, "flips"))
+    with pytest.raises(ParameterError, match="source is 1, but there is no target"):
+        RandomFlips(source=1)
+    with pytest.raises(ParameterError, match="source is 1, and so is target"):
+        RandomFlips(target=1, source=1)
+    with pytest.raises(ParameterError, match="target is the label 4, but"):
+        RandomFlips(target=4).check(pair[0])
     with pytest.raises(UsageError, match='has no layer "fc"'):
         RandomFlips(layers=("fc",)).run(pair[0], pair[1], *pair[1:], stream(0, "flips"))

@@ -7,10 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casemate.errors import ParameterError, UsageError
+from casemate.hardware.cases import flips
 from casemate.hardware.defenses.ecc import wrong_bits
 from casemate.hardware.defenses.guarding import split
+from casemate.hardware.defenses.most_sensitive import layers_of
 from casemate.hardware.defenses.triplication import Triplication
+from casemate.hardware.injector import Injector
 from casemate.hardware.memory import Memory, region
+from casemate.hardware.strata import all_bits
+from casemate.random import stream
 
 
 def memory():
@@ -63,3 +68,33 @@ def test_a_layer_that_does_not_exist_is_one_sentence():
         Triplication(layers=("three",)).storage(memory())
     with pytest.raises(ParameterError, match=r"^triplication\.layers names a layer twice"):
         Triplication(layers=("one", "one"))
+    with pytest.raises(ParameterError, match=r"^triplication\.most is 1, but layers names some"):
+        Triplication(layers=("one",), most=1)
+    with pytest.raises(ParameterError, match=r"^triplication\.most must be a whole number"):
+        Triplication(most=0)
+    with pytest.raises(ParameterError, match="call fitted first"):
+        Triplication(most=1).storage(memory())
+
+
+def test_the_most_sensitive_layers_are_those_of_the_exhaustive_answer(deployed, digits):
+    """Held against all flips of each layer."""
+    made, (_, evaluation) = deployed(name="int8"), digits
+    few = evaluation.x[:60]
+    means = {}
+    for layer in layers_of(made.memory):
+        injector = Injector(made, few)
+        bits = all_bits(made.memory, made.memory.where(layers=(layer,)))
+        numbers = bits.at(np.arange(bits.population))
+        cases = flips(made.memory, np.arange(len(numbers)), numbers, len(numbers))
+        effects = injector.effects(cases).without_numbers()
+        means[layer] = effects.changed.mean() / len(few)
+    order = sorted(means, key=means.get, reverse=True)
+    guard = Triplication(most=1)
+    guard.check(made)
+    fitted = guard.fitted(made, few, stream(0, "fit"))
+    assert fitted == Triplication(layers=(order[0],))
+    assert fitted.fit == {"layers kept three times": [order[0]]}
+    all_but_one = Triplication(most=len(order) - 1).fitted(made, few, stream(0, "fit"))
+    assert set(all_but_one.layers) == set(order[:-1])
+    with pytest.raises(ParameterError, match=f"the model has {len(order)} layers"):
+        Triplication(most=len(order) + 1).check(made)

@@ -10,8 +10,8 @@ import numpy as np
 from casemate.errors import ParameterError
 from casemate.hardware.attacks.changing_words import ChangingWords
 from casemate.hardware.attacks.outcome import Ended, Flip, Outcome, Spent
-from casemate.hardware.attacks.readings import Judge
-from casemate.hardware.parameters import check_number, check_whole
+from casemate.hardware.attacks.readings import Aim, Judge
+from casemate.hardware.parameters import check_class, check_number, check_whole
 from casemate.hardware.placement import Everywhere
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
@@ -33,16 +33,23 @@ class RandomFlips:
     that, so that small layers are struck more often; here each bit of the weights is as likely as
     any other.
 
+    It is the control of targeted attacks as well where it is told their target: what share of their
+    inputs gets it by chance.
+
     Attributes:
         budget: How many flips.
         level: Accuracy on the evaluation data, in [0, 1], at or below which the goal is reached and
             no more bits flip; None flips them all.
         layers: Names of the layers whose weights may flip; all if omitted.
+        target: Label that counts as the attack's success; any wrong one if omitted.
+        source: Label of the inputs that are to get the target; all but its own if omitted.
     """
 
     budget: int = 100
     level: float | None = None
     layers: tuple[str, ...] | None = None
+    target: int | None = None
+    source: int | None = None
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         threat="hardware-faults",
@@ -54,13 +61,29 @@ class RandomFlips:
     )
     revision: ClassVar[int] = 1
     control: ClassVar[bool] = True
-    aim: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         check_whole("budget", self.budget)
         _ = self._among  # refuses what is no list of names
         if self.level is not None:
             check_number("level", self.level, low=0.0, high=1.0)
+        if self.target is not None:
+            check_whole("target", self.target, low=0)
+        if self.source is not None:
+            check_whole("source", self.source, low=0)
+            if self.target is None:
+                raise ParameterError(
+                    "source", f"is {self.source}, but there is no target; give one, or no source"
+                )
+            if self.source == self.target:
+                raise ParameterError(
+                    "source", f"is {self.source}, and so is target; give two classes"
+                )
+
+    @property
+    def aim(self) -> Aim | None:
+        """Which inputs count as led to which label; None for any wrong one."""
+        return None if self.target is None else Aim(target=self.target, source=self.source)
 
     @property
     def has_goal(self) -> bool:
@@ -68,7 +91,11 @@ class RandomFlips:
         return self.level is not None
 
     def check(self, deployed: Implementation) -> None:
-        """Raise `UsageError` if a layer does not exist, or there are fewer bits than flips."""
+        """Raise `UsageError` if a layer or class does not exist, or bits are fewer than flips."""
+        classes = deployed.graph.nodes[-1].shape[0]
+        for key, label in (("target", self.target), ("source", self.source)):
+            if label is not None:
+                check_class(key, label, classes)
         bits = self._among.population(deployed.memory)
         if bits < self.budget:
             raise ParameterError(
@@ -120,7 +147,7 @@ class RandomFlips:
         regions = [memory.regions[i] for i in np.unique(memory.locate(numbers)[0]).tolist()]
         held = ChangingWords(memory, regions, deployed.reading)
         first = min((graph.readers[r.name][0] for r in regions), default=0)
-        judge = Judge(graph, held.values, evaluation, first=first)
+        judge = Judge(graph, held.values, evaluation, self.aim, first=first)
         flips: list[Flip] = []
         ended: Ended = "budget" if len(numbers) == self.budget else "stuck"
         if self.wants(judge.before):

@@ -6,7 +6,7 @@ Guards of memory see the words that changed, and say what is read instead.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
     from casemate.hardware.upsets import Upsets
+    from casemate.random import Stream
     from casemate.threats import Stage
 
 __all__ = [
     "Defense",
     "Evadable",
+    "Fitted",
     "Guarded",
     "MemoryGuard",
     "OwnFlips",
@@ -169,6 +171,24 @@ class Evadable(Standing, Protocol):
             Their numbers, the wanted one among them; those of a guard are counted on from the
             memory's.
         """
+
+
+@runtime_checkable
+class Fitted(Standing, Protocol):
+    """A defense that its owner fits to the model with clean inputs before it stands there."""
+
+    def fitted(self, deployed: Implementation, clean: Tensor, rng: Stream) -> Defense:
+        """Return the defense that stands at a model.
+
+        Args:
+            deployed: Without faults.
+            clean: (n, *shape) inputs that nobody touched.
+            rng: Of what it draws.
+        """
+
+    @property
+    def fit(self) -> dict[str, Any]:
+        """What fitting chose, as plain JSON data by what it is called; empty if nothing."""
 
 
 @runtime_checkable

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,15 +12,20 @@ from casemate.hardware.cases import Cases, flips
 from casemate.hardware.defenses.cost import Cost
 from casemate.hardware.defenses.ecc import wrong_bits
 from casemate.hardware.defenses.guarding import Guarded, OwnFlips
+from casemate.hardware.defenses.most_sensitive import layers_of, most_sensitive
+from casemate.hardware.parameters import check_whole
 from casemate.hardware.strata import all_bits
 from casemate.threats import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
     from casemate.hardware.attacks.constraint import Constraint
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory, Region
+    from casemate.random import Stream
 
 __all__ = ["Triplication"]
 
@@ -36,14 +41,18 @@ class Triplication:
     IBM Journal of Research and Development 6(2), 1962, doi 10.1147/rd.62.0200, applied to memory.
     One wrong bit is always outvoted, and noticed as the copies differ; two wrong copies of the same
     bit win. Random faults seldom meet so; an attacker who knows the copies' addresses flips the
-    same bit in two of them. Which layers are worth their storage, an estimate of corruption by
-    layer says.
+    same bit in two of them.
+
+    Ours: which layers are worth their storage, `most_sensitive` estimates on the inputs that the
+    defender calibrates on, where `most` asks for it.
 
     Attributes:
         layers: Names of the layers; all if empty.
+        most: In their place how many layers, those in which one wrong bit does most on average.
     """
 
     layers: tuple[str, ...] = ()
+    most: int | None = None
 
     stage: ClassVar[Stage] = Stage.HARDWARE
     revision: ClassVar[int] = 1
@@ -51,10 +60,42 @@ class Triplication:
     def __post_init__(self) -> None:
         if len(set(self.layers)) < len(self.layers):
             raise ParameterError("triplication.layers", "names a layer twice; name each once")
+        if self.most is not None:
+            check_whole("triplication.most", self.most)
+            if self.layers:
+                raise ParameterError(
+                    "triplication.most",
+                    f"is {self.most}, but layers names some; give one of both",
+                )
 
     def check(self, deployed: Implementation) -> None:
-        """Raise `UsageError` if a layer does not exist."""
-        self._kept(deployed.memory)
+        """Raise `UsageError` if a layer does not exist, or there are not as many."""
+        deployed.memory.where(layers=self.layers or None)
+        there = len(layers_of(deployed.memory))
+        if self.most is not None and self.most > there:
+            raise ParameterError(
+                "triplication.most",
+                f"is {self.most}, but the model has {there} layers with words in memory; give at "
+                f"most {there}",
+            )
+
+    def fitted(self, deployed: Implementation, clean: Tensor, rng: Stream) -> Triplication:
+        """Return it with the names of the most sensitive layers, if it asks for them.
+
+        Args:
+            deployed: Without faults.
+            clean: (n, *shape) inputs that nobody touched.
+            rng: Of the faults that are tried.
+        """
+        if self.most is None:
+            return self
+        chosen = most_sensitive(deployed, clean, self.most, rng)
+        return replace(self, layers=chosen, most=None)
+
+    @property
+    def fit(self) -> dict[str, Any]:
+        """The layers that are kept three times, unless all are."""
+        return {"layers kept three times": list(self.layers)} if self.layers else {}
 
     def cost(self, deployed: Implementation) -> Cost:
         """Return the copies, and the four bitwise operations of a majority for each word."""
@@ -118,6 +159,11 @@ class Triplication:
         return Guarded.of(left, detected)
 
     def _kept(self, memory: Memory) -> tuple[Region, ...]:
+        if self.most is not None:
+            raise ParameterError(
+                "triplication.most",
+                f"is {self.most}, but which layers these are is not known yet; call fitted first",
+            )
         return memory.where(layers=self.layers or None)
 
     def _rank(self, memory: Memory, number: np.ndarray) -> np.ndarray:

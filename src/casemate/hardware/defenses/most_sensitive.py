@@ -1,0 +1,70 @@
+"""Which layers of a deployed model suffer most from one wrong bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from casemate.hardware.cases import flips
+from casemate.hardware.estimation.faults import bits_of
+from casemate.hardware.estimation.importance import ImportanceSample
+from casemate.hardware.estimation.scores import bit_scores
+from casemate.hardware.injector import Injector
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from casemate.hardware.implementation import Implementation
+    from casemate.hardware.memory import Memory
+    from casemate.random import Stream
+
+__all__ = ["FAULTS", "layers_of", "most_sensitive"]
+
+FAULTS = 500
+"""Faults tried in each layer."""
+
+
+def layers_of(memory: Memory) -> tuple[str, ...]:
+    """Return the names of the layers that have words in memory, in its order."""
+    return tuple(dict.fromkeys(r.layer for r in memory.regions if r.count))
+
+
+def most_sensitive(
+    deployed: Implementation, x: Tensor, count: int, rng: Stream, *, faults: int = FAULTS
+) -> tuple[str, ...]:
+    """Return the layers in which one wrong bit changes most predictions on average.
+
+    The mean over all bits of a layer, whatever they hold, is estimated by importance sampling
+    (`estimation.importance`). By bit and not by layer, since what a layer's copies cost grows with
+    its bits.
+
+    Args:
+        deployed: Without faults.
+        x: (n, *shape) inputs whose predictions are watched; no labels are needed.
+        count: How many layers.
+        rng: Of the faults.
+        faults: That are tried in each.
+
+    Returns:
+        (count,) names, the most sensitive first.
+    """
+    memory, injector = deployed.memory, Injector(deployed, x)
+
+    def corruption(numbers: np.ndarray) -> np.ndarray:
+        made = flips(memory, np.arange(len(numbers)), numbers, len(numbers))
+        changed = injector.effects(made).without_numbers().changed
+        return changed / len(x)
+
+    means: dict[str, float] = {}
+    for layer in layers_of(memory):
+        regions = [r for r in memory.where(layers=(layer,)) if r.count]
+        sample = ImportanceSample(
+            bits_of(memory, regions),
+            corruption,
+            bit_scores(injector.some(), regions),
+            rng.child(layer).numpy(),
+        )
+        sample.extend(faults)
+        means[layer] = sample.estimate().mean
+    return tuple(sorted(means, key=lambda name: -means[name])[:count])

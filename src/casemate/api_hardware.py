@@ -51,6 +51,7 @@ def attack_hardware(
     others: Dataset | None = None,
     calibration: int = 512,
     inputs: int = 1024,
+    memory_limit: int = 4096,
     samples: int = 1000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -69,6 +70,7 @@ def attack_hardware(
             the samples of `data` that are left over if omitted.
         calibration: How many of these the defender takes.
         inputs: How many the attacker takes.
+        memory_limit: MiB that activations and work may take where single faults are tried.
         samples: How many samples the model is read on at most.
         seed: Of all random draws.
         progress: Called with what is done and how much there is, for each attack.
@@ -85,6 +87,7 @@ def attack_hardware(
         rowhammer=rowhammer,
         calibration=calibration,
         inputs=inputs,
+        memory_limit=memory_limit,
     )
     network = check_target(model)
     drawn = stratified_sample(data, samples, seed)

@@ -129,6 +129,17 @@ def test_every_setting_of_the_gate_makes_another_key():
     assert {p.identity["model"] for p in plan.trials} == {plan.trials[0].identity["model"]}
 
 
+def test_a_limit_of_memory_makes_no_other_key():
+    keys = {
+        planned(trial(f"{{hardware: {{format: int8, memory_limit: {n}}}}}"))[0].trials[0].key
+        for n in (1000, 2000)
+    }
+    assert len(keys) == 1
+    attack = "attack: {name: random-faults}"
+    said = wrong(trial(f"{{hardware: {{format: int8, memory_limit: 3, {attack}}}}}"))
+    assert "memory_limit is 3, but one image at a time takes" in said
+
+
 def test_a_measured_template_counts_by_its_content(tmp_path):
     text = trial("{hardware: {format: int8, rowhammer: {file: cells.csv, profile: [A_2, B_1]}}}")
     keys = []

@@ -89,7 +89,9 @@ def test_gained_counts_both_ways(made):
 
 def test_too_little_memory_and_no_images_are_one_sentence(made):
     implementation, x = made
-    with pytest.raises(ParameterError, match=r"memory is 1 MiB, but one image at a time takes 97"):
+    with pytest.raises(
+        ParameterError, match=r"memory_limit is 1, but one image at a time takes 97"
+    ):
         Injector(implementation, x, memory=1 << 20)
     with pytest.raises(ParameterError, match="samples is 0, but faults need at least one image"):
         Injector(implementation, x[:0])

@@ -18,7 +18,7 @@ from casemate.hardware.implementation import deploy
 from casemate.hardware.propagate import Propagator
 
 sys.path.insert(0, str(Path(__file__).parent))
-from networks import network
+from networks import Gate, network
 
 FORMATS = (
     NumberFormat(name="float32"),
@@ -177,6 +177,22 @@ def test_a_sum_that_overflows_is_seen_behind_a_column_of_zeros():
     assert propagator.effects(flips(made.memory, np.array([0]), number, 1)).broken.tolist() == [2]
 
 
+@pytest.mark.parametrize("old", [1e9, 3e38])
+def test_a_huge_weight_that_shrinks_leaves_no_rounding_behind(old):
+    """The others' part of its channel is lost beside it, or infinite, where it is taken away."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Gate(3), nn.Flatten(), nn.Linear(3 * 25, 4)).eval()
+    with torch.no_grad():
+        net[0].gate.weight[1, 0] = old
+    x = torch.randn(IMAGES, 3, 5, 5)
+    made = deploy(net, (3, 5, 5))
+    propagator = Propagator(made.graph, made.memory, x)
+    assert propagator.sweep.matters.bounds[0] is None
+    first = made.memory.span("0.gate.weight")[0] + 3 * 32
+    numbers = first + np.arange(23, 32)  # exponent and sign
+    check(propagator, np.arange(9), numbers, 9)
+
+
 def test_networks_too_deep_for_bounds_are_followed_without():
     torch.manual_seed(0)
     block = [m for _ in range(90) for m in (nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))]
@@ -186,6 +202,6 @@ def test_networks_too_deep_for_bounds_are_followed_without():
     x = torch.randn(IMAGES, 8, 4, 4)
     made = deploy(module.eval(), (8, 4, 4))
     propagator = Propagator(made.graph, made.memory, x)
-    assert propagator.sweep._bounds[0] is None
+    assert propagator.sweep.matters.bounds[0] is None
     number = np.random.default_rng(0).integers(0, made.memory.bits, 12)
     check(propagator, np.arange(12), number, 12)

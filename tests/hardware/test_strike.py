@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from casemate.errors import ParameterError, UsageError
+from casemate.hardware import injector
 from casemate.hardware.attacks import bit_errors
 from casemate.hardware.attacks.bfa import BFA
 from casemate.hardware.attacks.bit_errors import BitErrors
@@ -20,6 +21,7 @@ from casemate.hardware.attacks.samples import Samples
 from casemate.hardware.attacks.tbfa import TBFA
 from casemate.hardware.attacks.tbt import TBT
 from casemate.hardware.bench import Bench
+from casemate.hardware.cache import bytes_per_image
 from casemate.hardware.defenses.checksums import RADAR
 from casemate.hardware.defenses.ecc import SECDED
 from casemate.hardware.defenses.product_checksums import ProductChecksums
@@ -71,6 +73,18 @@ def figures(evidence):
 
 def accuracy(deployed, samples):
     return float((deployed.scores(samples.x).argmax(1) == samples.labels).double().mean())
+
+
+def test_the_layers_that_triplication_chose_are_among_the_notes(bench):
+    made = bench(defense=Triplication(most=1))
+    evidence = struck(RandomFlips(budget=60), made)
+    (layer,) = evidence.notes["layers kept three times"]
+    of_layer = sum(r.bits for r in made.bare.memory.where(layers=(layer,)))
+    storage = figures(evidence)["storage of the defense"]
+    assert storage == pytest.approx(2 * of_layer / made.bare.memory.bits)
+    named = struck(RandomFlips(budget=60), bench(defense=Triplication(layers=(layer,))))
+    assert figures(named) == figures(evidence)
+    assert "layers kept three times" not in struck(None, bench(defense=Triplication())).notes
 
 
 def test_without_an_attack_deployment_itself_is_measured(bench):
@@ -435,6 +449,19 @@ def test_scores_that_are_no_numbers_serve_nobody(small):
     assert found["mean accuracy drop"] == pytest.approx(lost / n)
 
 
+def test_a_limit_of_memory_changes_no_figure_and_one_too_small_is_a_sentence(small):
+    attack = RandomFaults(estimator="exhaustive")
+    whole = struck(attack, small())
+    image = bytes_per_image(small().bare.graph)
+    parts = struck(attack, small(memory_limit=injector._WORK + 7 * image))
+    assert figures(parts) == figures(whole)
+    with pytest.raises(ParameterError, match="memory_limit is 2, but one image at a time takes"):
+        check(attack, small(memory_limit=2 << 20))
+    check(RandomFlips(budget=3), small(memory_limit=2 << 20))  # tries no single faults
+    with pytest.raises(ParameterError, match="memory_limit is 0, but must be at least 1"):
+        Deployment(memory_limit=0)
+
+
 @pytest.mark.parametrize("estimator", ["stratified", "importance", "simple"])
 def test_samples_estimate_the_same_means(small, estimator):
     made = small()
@@ -446,6 +473,9 @@ def test_samples_estimate_the_same_means(small, estimator):
         assert m.low <= truth.mean() <= m.high
         assert m.n <= budget
         assert m.method == estimator
+        half = max(m.high - m.value, m.value - m.low)
+        wide = evidence.notes.get("intervals wider than the tolerance after the budget", [])
+        assert (m.name in wide) == (half > 0.1 * abs(m.value))
     assert ("vulnerability" in evidence.tables) == (estimator == "stratified")
 
 

@@ -34,6 +34,8 @@ class Bench:
         defense: In memory or in the network, or None.
         aware: Whether the attacker knows the defense.
         module: The memory module that an attacker hammers; without one any bit can flip.
+        memory_limit: Bytes that activations and work may take where single faults are tried; images
+            are done in parts if need be. None is as much as it takes.
         rng: Of everything that attacks draw at random.
     """
 
@@ -45,6 +47,7 @@ class Bench:
     defense: Defense | None = None
     aware: bool = True
     module: MemoryModule | None = None
+    memory_limit: int | None = None
 
     @cached_property
     def defended(self) -> Implementation:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from casemate.hardware.graph import Site
+from casemate.hardware.graph import Channelwise, Site
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cache"]
 
+_NUMBER = 4  # bytes
 _RUN = 256  # images that run through the network at once
 
 
@@ -73,8 +75,10 @@ class Cache:
 
 
 def bytes_per_image(graph: Graph) -> int:
-    """Return how many bytes a cache holds for one image."""
-    total = 4 * torch.Size(graph.shape).numel()
+    """Return how many bytes a cache holds for one image, what operations keep there included."""
+    total = math.prod(graph.shape)
     for node in graph.nodes:
-        total += 4 * torch.Size(node.shape).numel()
-    return total
+        total += math.prod(node.shape)
+        if isinstance(node.op, Channelwise):
+            total += node.op.keeps(graph.shapes(node))
+    return _NUMBER * total

@@ -16,7 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Box", "Rows", "Span", "picked", "positions", "take", "whole"]
+__all__ = ["Box", "Rows", "Span", "peaks", "picked", "positions", "take", "whole"]
 
 Span = tuple[Tensor | None, ...]
 """Where boxes begin in each dimension, (R,) int64; None where they hold the whole dimension."""
@@ -148,3 +148,11 @@ def _places(row: Tensor, origin: Span, size: Sequence[int]) -> tuple[Tensor, ...
         at = torch.arange(n, device=row.device).view([-1 if e == d else 1 for e in range(dims)])
         index.append(at.unsqueeze(0) if o is None else at + o.view(-1, *[1] * dims))
     return tuple(index)
+
+
+def peaks(value: Tensor) -> Tensor:
+    """Return the largest size of a number in each row, (rows,); NaN where there is one."""
+    if not len(value):
+        return value.new_zeros(0)
+    flat = value.reshape(len(value), -1)
+    return torch.maximum(flat.amax(1), -flat.amin(1))  # no copy of the sizes

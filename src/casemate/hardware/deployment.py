@@ -26,6 +26,8 @@ class Deployment:
             any bit flips if omitted.
         calibration: Inputs that set the ranges of integer activations and of defenses.
         inputs: Inputs that the attacker has.
+        memory_limit: MiB that activations and work may take where single faults are tried; images
+            are done in parts if need be. It changes no figure.
     """
 
     format: NumberFormat = field(default_factory=NumberFormat)
@@ -33,6 +35,7 @@ class Deployment:
     rowhammer: MemoryModule | None = None
     calibration: int = 512
     inputs: int = 1024
+    memory_limit: int = 4096
 
     def described(
         self,
@@ -63,6 +66,6 @@ class Deployment:
             raise ParameterError(
                 "attacker", f'is "{self.attacker}", but must be one of aware, unaware'
             )
-        for key in ("calibration", "inputs"):
+        for key in ("calibration", "inputs", "memory_limit"):
             if getattr(self, key) < 1:
                 raise ParameterError(key, f"is {getattr(self, key)}, but must be at least 1")

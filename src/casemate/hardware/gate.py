@@ -17,6 +17,7 @@ from casemate.hardware.cases import flips
 from casemate.hardware.chosen import chosen
 from casemate.hardware.defenses.guarding import Fitted, ProductCheck
 from casemate.hardware.implementation import deploy
+from casemate.hardware.injector import MEBI, images_at_once
 from casemate.hardware.multiplications import multiplications
 from casemate.stats import Measurement, difference, rate
 
@@ -88,6 +89,7 @@ def bench_of(
         aware=deployment.attacker == "aware",
         module=deployment.rowhammer,
         rng=rng,
+        memory_limit=deployment.memory_limit * MEBI,
     )
 
 
@@ -97,6 +99,8 @@ def check(attack: ChosenFlips | Accident | None, bench: Bench) -> None:
         bench.defense.check(bench.bare)
     if attack is not None:
         attack.check(bench.bare)
+        if isinstance(attack, Accident) and bench.memory_limit is not None:
+            images_at_once(bench.bare.graph, bench.memory_limit)
     if bench.module is not None:
         if attack is not None and not isinstance(attack, ChosenFlips):
             raise ParameterError(
@@ -159,9 +163,10 @@ def strike(
 
 def _fitted(bench: Bench) -> Bench:
     """Return the bench with its defense fitted to the model, if that is to be."""
-    if not isinstance(bench.defense, Fitted):
+    given: object = bench.defense
+    if not isinstance(given, Fitted):
         return bench
-    made = bench.defense.fitted(bench.bare, bench.clean, bench.rng.child("defense"))
+    made = given.fitted(bench.bare, bench.clean, bench.rng.child("defense"))
     return replace(bench, defense=made)
 
 
@@ -218,8 +223,9 @@ def _notes(bench: Bench) -> dict[str, Any]:
         "bits of memory": deployed.memory.bits,
         "words of memory": sum(r.count for r in deployed.memory.regions),
     }
-    if isinstance(bench.defense, Fitted):
-        notes |= bench.defense.fit
+    defense: object = bench.defense
+    if isinstance(defense, Fitted):
+        notes |= defense.fit
     if deployed.notes:
         notes["deployment"] = list(deployed.notes)
     return notes

@@ -130,6 +130,13 @@ class Channelwise(Protocol):
             out: (cases, images, ...) the channels as they were, in a type that holds the new ones.
         """
 
+    def keeps(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Return how many numbers an image `extents` and `renew` keep of a site for the next time.
+
+        Args:
+            shapes: Of the inputs, batch apart.
+        """
+
 
 @dataclass(frozen=True)
 class Node:

@@ -9,6 +9,7 @@ from casemate.errors import ParameterError
 from casemate.hardware.cache import bytes_per_image
 from casemate.hardware.effects import Effects
 from casemate.hardware.propagate import Propagator
+from casemate.hardware.spread import Spread
 from casemate.hardware.sweep import ELEMENTS
 
 if TYPE_CHECKING:
@@ -18,13 +19,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from casemate.hardware.cases import Cases
+    from casemate.hardware.graph import Graph
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.upsets import Upsets
 
-__all__ = ["Injector"]
+__all__ = ["MEBI", "Injector", "images_at_once"]
 
-_WORK = 12 * 4 * ELEMENTS  # bytes: what the tensors of a batch of rows take besides the cache
-_MEBI = 1 << 20
+_WORK = 40 * 4 * ELEMENTS  # bytes: what the tensors of a batch of rows take besides the cache
+MEBI = 1 << 20
+"""Bytes of a mebibyte."""
+
+
+def images_at_once(graph: Graph, memory: int) -> int:
+    """Return on how many images faults are tried at once.
+
+    Args:
+        graph: The deployed network.
+        memory: Bytes that activations and work may take.
+
+    Raises:
+        ParameterError: If that is not even one.
+    """
+    each = bytes_per_image(graph)
+    images = (memory - _WORK) // each
+    if images < 1:
+        raise ParameterError(
+            "memory_limit",
+            f"is {memory // MEBI}, but one image at a time takes {(_WORK + each) // MEBI + 1} MiB; "
+            "allow as much",
+        )
+    return images
 
 
 class Injector:
@@ -46,16 +70,13 @@ class Injector:
             raise ParameterError("samples", "is 0, but faults need at least one image")
         self.implementation = implementation
         self._x = x
-        each = bytes_per_image(implementation.graph)
         self._step = len(x)
         if memory is not None:
-            self._step = min(len(x), (memory - _WORK) // each)
-        if self._step < 1:
-            raise ParameterError(
-                "memory",
-                f"is {(memory or 0) // _MEBI} MiB, but one image at a time takes "
-                f"{(_WORK + each) // _MEBI + 1} MiB; allow as much",
-            )
+            self._step = min(len(x), images_at_once(implementation.graph, memory))
+        self._spread = Spread.of(
+            implementation.graph,
+            {name: v.to(x.device) for name, v in implementation.memory.values.items()},
+        )
         # where all fit at once their activations stay for the next faults
         self._kept = self._propagator(0) if self._step == len(x) else None
         self._labels: np.ndarray | None = None
@@ -97,4 +118,4 @@ class Injector:
 
     def _propagator(self, low: int) -> Propagator:
         made = self.implementation
-        return Propagator(made.graph, made.memory, self._x[low : low + self._step])
+        return Propagator(made.graph, made.memory, self._x[low : low + self._step], self._spread)

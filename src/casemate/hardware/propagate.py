@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from casemate.hardware.changes import Box, Rows
+from casemate.hardware.changes import Box, Rows, peaks
 from casemate.hardware.graph import Change, Channelwise
 from casemate.hardware.ops.exact import wrapped
+from casemate.hardware.ops.layer import Layer
 from casemate.hardware.sweep import ELEMENTS, Sweep
 from casemate.hardware.upsets import rewritten
 from casemate.hardware.words import WORDS
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
     from casemate.hardware.effects import Effects
     from casemate.hardware.graph import Graph
     from casemate.hardware.memory import Memory
+    from casemate.hardware.spread import Spread
     from casemate.hardware.upsets import Upsets
 
 __all__ = ["Propagator"]
 
 _ROWS = 1 << 16  # that start together with one changed number each
+_FAR = 1e38  # a change from which on float32 may not hold it
+_LOST = 1 << 12  # times as large a channel was, where taking away from it is not to be trusted
 _SMALL = 1 << 9  # a change of an integer that no float32 sum of a few such changes feels
 
 
@@ -44,13 +48,16 @@ class Propagator:
         graph: The deployed network.
         memory: Its words, without faults.
         x: (n, *shape) inputs of the network.
+        spread: Of the network with these words; computed if omitted.
     """
 
-    def __init__(self, graph: Graph, memory: Memory, x: Tensor) -> None:
+    def __init__(
+        self, graph: Graph, memory: Memory, x: Tensor, spread: Spread | None = None
+    ) -> None:
         self.graph = graph
         self.memory = memory
         self.values = {name: v.to(x.device) for name, v in memory.values.items()}
-        self.sweep = Sweep(graph, self.values, x)
+        self.sweep = Sweep(graph, self.values, x, spread)
         self.cache = self.sweep.cache
 
     @property
@@ -139,6 +146,7 @@ class Propagator:
             op.row(c.tensor, self.graph.nodes[node].shape)
             and self.memory[c.tensor].shape[:1] == (channels,)
             and math.isfinite(c.value)
+            and abs(c.by) < _FAR
             for c in changes
         )
 
@@ -151,7 +159,7 @@ class Propagator:
         extents = op.extents(site, [s.changes for s in starts])
         if extents is not None:
             channels = [s.changes[0].index[0] for s in starts]
-            may = self.sweep.may_matter(node, torch.tensor(channels, device=device), *extents)
+            may = self.sweep.matters.cases(node, torch.tensor(channels, device=device), *extents)
             starts = [s for s, matters in zip(starts, may.tolist(), strict=True) if matters]
             if not starts:
                 return
@@ -160,20 +168,28 @@ class Propagator:
         sums = self.graph.nodes[node].holds == "int32"
         if sums and any(abs(c.by) > _SMALL for s in starts for c in s.changes):
             value = value.double()
+        before = peaks(value.flatten(0, 1)) if isinstance(op, Layer) and not sums else None
         op.renew(site, [s.changes for s in starts], value)
         if sums:
             value = wrapped(value)
+        value = value.flatten(0, 1)
         rows = Rows(
             torch.arange(len(starts), device=device).repeat_interleave(n),
             torch.arange(n, device=device).repeat(len(starts)),
         )
-        origin = (channel.repeat_interleave(n), *[None] * (value.ndim - 2))
-        box = Box(origin, value.flatten(0, 1).unsqueeze(1))
+        origin = (channel.repeat_interleave(n), *[None] * (value.ndim - 1))
+        box = Box(origin, value.unsqueeze(1))
 
         def full(c: int, image: Tensor) -> Tensor:
             return self._full(node, starts[c].changes, image)
 
         number = torch.tensor([s.case for s in starts], device=device)
+        if before is not None:
+            # what is left of a number that a much larger one was taken from is rounding
+            lost = ~(before <= _LOST * peaks(value)) | ~torch.isfinite(before)
+            if bool(lost.any()):
+                self.sweep.run_full(number, rows.at(lost), full)
+                rows, box = rows.at(~lost), box.at(~lost)
         self.sweep.follow(node, number, rows, box, full)
 
     def _run_whole(self, start: _Start) -> None:

@@ -1,8 +1,8 @@
 """Changes of one node's output, followed to the scores row by row.
 
 Rows are dropped as soon as nothing of them differs, or as the difference provably cannot move any
-two scores past each other (`bound.py`). In floating point two ways to sum differ in the last bits:
-a row whose two best scores are closer than that is run in full.
+two scores past each other (`mattering.py`). In floating point two ways to sum differ in the last
+bits: a row whose two best scores are closer than that is run in full.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from casemate.hardware.cache import Cache
-from casemate.hardware.changes import Box, Rows, picked, positions, take, whole
+from casemate.hardware.changes import Box, Rows, peaks, picked, positions, whole
 from casemate.hardware.effects import Effects
+from casemate.hardware.mattering import HUGE, Mattering
 from casemate.hardware.rounding import LARGEST, NEAR, Rounding
+from casemate.hardware.spread import Spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from casemate.hardware.graph import Graph
 
@@ -30,11 +32,8 @@ __all__ = ["ELEMENTS", "Sweep"]
 ELEMENTS = 1 << 21
 """Of one tensor of a batch: 8 MiB of float32."""
 
-_LOOKED = 1 << 18
-"""Rows whose changes are looked at together, each of which takes some numbers on the way."""
-
-_HUGE, _FAR = 1e18, 1e30
-"""A changed number, and a reach, from which on sums might overflow."""
+_FAR = 1e30
+"""A reach from which on sums might overflow."""
 _SUMMED = 3e38  # a sum that does not overflow in any order
 _CLEAR = 3.3e38  # surely no more than the largest number
 
@@ -46,29 +45,28 @@ class Sweep:
         graph: The network.
         values: The memory's numbers, without faults.
         x: (n, *shape) inputs of the network.
+        spread: Of that network with these numbers; computed if omitted.
     """
 
-    def __init__(self, graph: Graph, values: Mapping[str, Tensor], x: Tensor) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        values: Mapping[str, Tensor],
+        x: Tensor,
+        spread: Spread | None = None,
+    ) -> None:
         self.graph = graph
         self.values = values
         self.cache = Cache(graph, values, x)
+        spread = Spread.of(graph, values) if spread is None else spread
+        self._growth = spread.growth
         with torch.no_grad():
-            self._bounds = graph.bounds(values)
             self._rounding = Rounding.of(graph, values, self.cache)
-            self._growth = [node.op.growth(values, graph.shapes(node)) for node in graph.nodes]
-            self._ease = self._eased()
+            self.matters = Mattering(spread.bounds, self._rounding, self.cache)
         self._checked = [self._is_checked(i) for i in range(len(graph.nodes))]
         sizes = [math.prod(n.shape) for n in graph.nodes]
         self._largest = [max(sizes[i:]) for i in range(len(sizes))]
         self._found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-
-    def _eased(self) -> list[Tensor | None]:
-        """Return which share of each output's bound counts for each image."""
-        known: dict[int, Tensor | None] = {}
-        for bound in self._bounds:
-            if bound is not None and id(bound.pairs) not in known:
-                known[id(bound.pairs)] = bound.ease(self.cache.scores, self.cache.labels)
-        return [None if b is None else known[id(b.pairs)] for b in self._bounds]
 
     @property
     def device(self) -> torch.device:
@@ -111,11 +109,10 @@ class Sweep:
             full: Returns the scores, (k, classes), of a full pass under one of the rows' cases for
                 these images, (k,).
         """
-        looked = [self._alive(node, rows.at(p), box.at(p)) for p in _parts(len(rows))]
-        keep, reach = (torch.cat(found) for found in zip(*looked, strict=True))
+        keep, reach = self.matters.rows(node, rows, box)
         rows, box, reach = rows.at(keep), box.at(keep), reach[keep]
         # where sums may overflow their order decides: such rows are watched on their way
-        far = ~(_largest(box.value) < _HUGE) | ((reach > _FAR) & reach.isfinite())
+        far = ~(peaks(box.value) < HUGE) | ((reach > _FAR) & reach.isfinite())
         for watched, which in ((False, ~far), (True, far)):
             left, low = which.nonzero()[:, 0], 0
             step = least = self.step(max(node, 0))
@@ -123,10 +120,11 @@ class Sweep:
                 part = left[low : low + step]
                 low += step
                 mine, start = rows.at(part), box.at(part)
-                pushed = self._pushed(node, mine, start, reach[part], watched=watched)
-                self._settle(number, pushed, full)
-                # small boxes: more of them at once
-                step = max(least, ELEMENTS // max(1, pushed.largest))
+                largest = 1
+                for pushed in self._pushed(node, mine, start, reach[part], watched=watched):
+                    self._settle(number, pushed, full)
+                    largest = max(largest, pushed.largest)
+                step = max(least, ELEMENTS // largest)  # small boxes: more of them at once
 
     def _is_checked(self, node: int) -> bool:
         """Return whether rows are looked at behind a node: where much is masked, and once."""
@@ -134,43 +132,6 @@ class Sweep:
         # a pool behind a ReLU leaves less to look at
         later = len(takers) == 1 and nodes[takers[0]].op.masks
         return nodes[node].op.masks and bool(takers) and not later
-
-    def may_matter(self, node: int, channel: Tensor, size: Tensor, length: Tensor) -> Tensor:
-        """Return which cases may change a prediction, (cases,) bool.
-
-        Args:
-            node: Whose output changes, one channel a case.
-            channel: (cases,) which.
-            size: (cases, images) no smaller than the sum of the change's sizes.
-            length: (cases, images) no smaller than its Euclidean norm.
-        """
-        bound = self._bounds[node]
-        if bound is None:
-            return torch.ones(len(channel), dtype=torch.bool, device=channel.device)
-        images = torch.arange(size.shape[1], device=channel.device)
-        found = []
-        for part in _parts(len(channel), size.shape[1]):
-            mine = channel[part].repeat_interleave(len(images))[:, None]
-            sizes, lengths = size[part].reshape(-1, 1), length[part].reshape(-1, 1)
-            image = images.repeat(len(size[part]))
-            matters, _ = self._matters(node, image, mine, sizes, lengths)
-            found.append(matters.view(-1, len(images)).any(1))
-        return torch.cat(found)
-
-    def _matters(
-        self, node: int, image: Tensor, channels: Tensor | None, size: Tensor, length: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return which changes may change a prediction, (rows,), and how far they reach.
-
-        Only where there is a bound. Arguments as those of `Bound.reach`.
-        """
-        bound, ease = self._bounds[node], self._ease[node]
-        assert bound is not None  # noqa: S101 - the callers look
-        share = 1.0 if ease is None else ease[image]
-        reach, counted = bound.reaches(channels, size, length, share)
-        matters = ~self._rounding.within(counted, self.cache.margins[image])
-        # numbers so large may be too large for a sum, and no weight makes that nothing
-        return matters | ~(size.amax(1) < _HUGE), reach
 
     def note(self, case: Tensor, image: Tensor, scores: Tensor) -> None:
         """Note rows' predictions.
@@ -205,20 +166,51 @@ class Sweep:
         scores = self.graph.resume(self.values, x, node, known)
         return scores, self._rounding.close(scores)
 
-    def _pushed(self, node: int, rows: Rows, box: Box, reach: Tensor, *, watched: bool) -> _Pushed:
+    def _pushed(
+        self, node: int, rows: Rows, box: Box, reach: Tensor, *, watched: bool
+    ) -> Iterator[_Pushed]:
         """Follow boxes to the scores; watched ones no further than nothing can overflow."""
-        nodes = self.graph.nodes
         live = _Live(rows, reach, {node: box})
         stopped: list[tuple[int, _Live]] = []
-        largest = math.prod(box.size)
         if watched:
-            live = self._watched(node, live, stopped, _largest(box.value))
-        for i in range(node + 1, len(nodes)):
+            live = self._watched(node, live, stopped, peaks(box.value))
+            yield _Pushed(math.prod(box.size), live.at(slice(0, 0)), self.cache.scores[:0], stopped)
+        yield from self._pushed_on(node + 1, live, watched=watched)
+
+    def _pushed_on(self, first: int, live: _Live, *, watched: bool) -> Iterator[_Pushed]:
+        """Follow boxes from a node on, some rows at a time where boxes become too large for all."""
+        nodes = self.graph.nodes
+        stopped: list[tuple[int, _Live]] = []
+        largest = max(math.prod(box.size) for box in live.boxes.values())
+        for i in range(first, len(nodes)):
             if not any(j in live.boxes for j in nodes[i].inputs) or not len(live.rows):
                 continue
+            fit = self._fitting(i, live)
+            if fit < len(live.rows):
+                yield _Pushed(largest, live.at(slice(0, 0)), self.cache.scores[:0], stopped)
+                for low in range(0, len(live.rows), fit):
+                    part = live.at(slice(low, low + fit))
+                    yield from self._pushed_on(i, part, watched=watched)
+                return
             live = self._stepped(i, live, stopped if watched else None)
             largest = max(largest, math.prod(live.boxes[i].size))
-        end = live.boxes.get(len(nodes) - 1)
+        yield self._ended(live, largest, stopped, watched=watched)
+
+    def _fitting(self, i: int, live: _Live) -> int:
+        """Return with how many of some rows a node's changed output is no larger than allowed."""
+        most = 2 * ELEMENTS
+        if len(live.rows) * math.prod(self.graph.nodes[i].shape) <= most:
+            return len(live.rows)
+        given = [live.boxes.get(j) for j in self.graph.nodes[i].inputs]
+        one = [None if b is None else b.at(slice(0, 1)) for b in given]  # all are of one size
+        made = self.graph.nodes[i].op.push(self.cache.site(i), live.rows.at(slice(0, 1)), one)
+        return max(1, most // math.prod(made.size))
+
+    def _ended(
+        self, live: _Live, largest: int, stopped: list[tuple[int, _Live]], *, watched: bool
+    ) -> _Pushed:
+        """Return what becomes of rows that were followed to the end."""
+        end = live.boxes.get(len(self.graph.nodes) - 1)
         if end is None or not len(live.rows):
             return _Pushed(largest, live.at(slice(0, 0)), self.cache.scores[:0], stopped)
         scores = whole(end, self.cache.scores, live.rows.image)
@@ -238,8 +230,8 @@ class Sweep:
                 del live.boxes[j]
         checked = len(live.boxes) == 1 and self._checked[i]
         if stopped is None:
-            return live.at(self._alive(i, live.rows, made)[0]) if checked else live
-        size = _largest(made.value)
+            return live.at(self.matters.rows(i, live.rows, made)[0]) if checked else live
+        size = peaks(made.value)
         edge = self._edge(i, live.rows, given, size)
         if edge is not None:
             stopped.append((-1, live.at(edge)))
@@ -251,9 +243,9 @@ class Sweep:
 
     def _worth_following(self, node: int, live: _Live, size: Tensor) -> Tensor:
         """Return which rows may still change a prediction; huge numbers are taken to."""
-        keep = ~(size < _HUGE)
+        keep = ~(size < HUGE)
         small = (~keep).nonzero()[:, 0]
-        keep[small] = self._alive(node, live.rows.at(small), live.boxes[node].at(small))[0]
+        keep[small] = self.matters.rows(node, live.rows.at(small), live.boxes[node].at(small))[0]
         return keep
 
     def _watched(
@@ -272,7 +264,7 @@ class Sweep:
         """
         box = live.boxes[node]
         if not bool(size.isfinite().all()):
-            size = _largest(box.value.nan_to_num(0.0, 0.0, 0.0))
+            size = peaks(box.value.nan_to_num(0.0, 0.0, 0.0))
         fine = torch.ones(len(size), dtype=torch.bool, device=size.device)
         for k in self.graph.takers[node]:
             sums = size.double() * self._growth[k].of(box.channels())
@@ -307,25 +299,6 @@ class Sweep:
         out[large] = near.flatten(1).any(1)
         return out
 
-    def _alive(self, node: int, rows: Rows, box: Box) -> tuple[Tensor, Tensor]:
-        """Return which rows may still change a prediction, and how far each one's change reaches.
-
-        The reach is the most by which two scores may move apart; infinite where no bound is known.
-        """
-        base = take(self.cache.output(node), rows.image, box.origin, box.size)  # a copy
-        bound = self._bounds[node]
-        if bound is None:
-            changed = (box.value != base).flatten(1).any(1)  # NaN is not itself
-            return changed, torch.full(changed.shape, torch.inf, device=changed.device)
-        same = base.dtype == box.value.dtype
-        size, length = _norms(base.sub_(box.value).abs_() if same else (box.value - base).abs())
-        if len(size) and not float(size.amax()) < _HUGE:  # squares would overflow
-            held = take(self.cache.output(node), rows.image, box.origin, box.size)
-            size, length = _norms((box.value - held).double().abs())
-        changed = (size != 0).any(1)
-        matters, reach = self._matters(node, rows.image, box.channels(), size, length)
-        return changed & matters, reach
-
     def _settle(
         self, number: Tensor, pushed: _Pushed, full: Callable[[int, Tensor], Tensor]
     ) -> None:
@@ -334,16 +307,16 @@ class Sweep:
         self.note(number[mine.case], mine.image, pushed.scores)
         for node, stopped in pushed.stopped:
             if node < 0:
-                self._run_full(number, stopped.rows, full)
+                self.run_full(number, stopped.rows, full)
             elif len(stopped.rows):
                 rows = stopped.rows
                 scores, doubtful = self._run_on(node, rows, stopped.boxes)
                 sure = ~doubtful
                 self.note(number[rows.case[sure]], rows.image[sure], scores[sure])
-                self._run_full(number, rows.at(doubtful), full)
+                self.run_full(number, rows.at(doubtful), full)
 
-    def _run_full(self, number: Tensor, rows: Rows, full: Callable[[int, Tensor], Tensor]) -> None:
-        """Note the predictions of full passes."""
+    def run_full(self, number: Tensor, rows: Rows, full: Callable[[int, Tensor], Tensor]) -> None:
+        """Note the predictions of full passes; arguments as those of `follow`."""
         for c in torch.unique(rows.case).tolist():
             image = rows.image[rows.case == c]
             self.note(number[c].expand(len(image)), image, full(c, image))
@@ -392,25 +365,3 @@ class _Pushed:
     ended: _Live
     scores: Tensor
     stopped: list[tuple[int, _Live]]
-
-
-def _parts(count: int, each: int = 1) -> list[slice]:
-    """Return slices of no more than `_LOOKED` rows, at least one; each of `count` has `each`."""
-    step = max(1, _LOOKED // max(1, each))
-    return [slice(i, i + step) for i in range(0, max(1, count), step)]
-
-
-def _norms(size: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum and the Euclidean norm of sizes in each channel, (rows, k)."""
-    if size.ndim == 2:  # noqa: PLR2004 - features
-        return size, size
-    size = size.flatten(2)
-    return size.sum(2), torch.linalg.vector_norm(size, dim=2)
-
-
-def _largest(value: Tensor) -> Tensor:
-    """Return the largest size of a number in each row, (rows,); NaN where there is one."""
-    if not len(value):
-        return value.new_zeros(0)
-    flat = value.flatten(1)
-    return torch.maximum(flat.amax(1), -flat.amin(1))  # no copy of the sizes

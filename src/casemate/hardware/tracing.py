@@ -20,11 +20,12 @@ from casemate.hardware.ops.opaque import Opaque
 from casemate.hardware.ops.shaping import Reshape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["tensors_of", "traced"]
 
 _PROBED = 3  # images: a batch whose size is no other dimension of small networks by chance
+_NAMED = 5  # operations in a note
 _ALIKE = 1e-3  # of the largest score: more than rounding differs by
 _Known = tuple[Op, list[fx.Node]]
 
@@ -135,6 +136,19 @@ class _Shapes(fx.Interpreter):
         return out
 
 
+def _slow(nodes: Sequence[Node]) -> tuple[str, ...]:
+    """Return a note on the operations that only their code knows, if there are any."""
+    names = [n.name for n in nodes if isinstance(n.op, Opaque)]
+    if not names:
+        return ()
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    note = (
+        f"{', '.join(names[:_NAMED])}{more} run on whole inputs behind a fault, and changes in "
+        "front of them are followed however small they are, which is slow; the figures are the same"
+    )
+    return (note,)
+
+
 class _Builder:
     """Makes the graph of a traced module."""
 
@@ -181,7 +195,7 @@ class _Builder:
         )
         if not kept:
             raise TypeError("it returns its input")
-        return Graph(nodes=kept, shape=self.shape)
+        return Graph(nodes=kept, shape=self.shape, notes=_slow(kept))
 
     def _add(self, node: fx.Node) -> None:
         name = str(node.target) if node.op == "call_module" else node.name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from casemate.errors import ParameterError
-from casemate.hardware.attacks.single_faults import DETECTED, MEMORY, NOTICED, REPAIRED, observed
+from casemate.hardware.attacks.single_faults import DETECTED, NOTICED, REPAIRED, observed
 from casemate.hardware.attacks.vulnerability import Place
 from casemate.hardware.defenses.noticing import noticed
 from casemate.hardware.estimation.faults import bits_of, strata_of
@@ -146,7 +146,7 @@ class RandomFaults:
             strata=strata_of(memory, regions),
             scores=lambda: bit_scores(injector.some(), regions),
         )
-        injector = Injector(bench.defended, bench.evaluation.x, memory=MEMORY)
+        injector = Injector(bench.defended, bench.evaluation.x, memory=bench.memory_limit)
         model, drawn = self._model, bench.rng.child("fault").numpy()
 
         def effects(bits: np.ndarray) -> Effects:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from casemate.errors import ParameterError
-from casemate.hardware.attacks.single_faults import DETECTED, MEMORY, NOTICED, observed
+from casemate.hardware.attacks.single_faults import DETECTED, NOTICED, observed
 from casemate.hardware.attacks.vulnerability import Place
 from casemate.hardware.defenses.noticing import noticed_upsets
 from casemate.hardware.estimation.faults import strata_of_upsets, upsets_of
@@ -131,7 +131,7 @@ class RandomUpsets:
         population = Population(
             faults=upsets_of(sites, images), strata=strata_of_upsets(sites, images)
         )
-        injector = Injector(bench.defended, bench.evaluation.x, memory=MEMORY)
+        injector = Injector(bench.defended, bench.evaluation.x, memory=bench.memory_limit)
         drawn = bench.rng.child("upset").numpy()
 
         def upsets(numbers: np.ndarray) -> Upsets:

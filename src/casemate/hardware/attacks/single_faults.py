@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from casemate.hardware.injector import Injector
     from casemate.stats import Measurement
 
-__all__ = ["DETECTED", "MEMORY", "NOTICED", "REPAIRED", "observed"]
+__all__ = ["DETECTED", "NOTICED", "REPAIRED", "WIDE", "observed"]
 
 DETECTED, REPAIRED = "faults detected", "faults repaired"
 
-MEMORY = 4 << 30
-"""Bytes for activations and work; images are done in parts if need be."""
+WIDE = "intervals wider than the tolerance after the budget"
+"""Note that names the figures of which that is so."""
 
 NOTICED = 400
 """Faults on which a defense's notice is measured."""
@@ -98,6 +98,7 @@ def observed(
     means = sampled.of_harm(harm, attack.critical)
     return Observed(
         measurements=(*(e.measurement(name) for name, e in means.items()), *noticed()),
+        notes={WIDE: sampled.wide} if sampled.wide else {},
         tables=vulnerability(places, sampled.strata(harm.corruption, means[CORRUPTION])),
         spent={
             "faults": harm.tried,

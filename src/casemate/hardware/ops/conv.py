@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -190,6 +191,10 @@ class Conv2d(Layer):
             for order in (1, 2)
         )
         return one, two
+
+    def keeps(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Return how many numbers an image are kept: its maps, and two norms of each."""
+        return math.prod(shapes[0]) + 2 * shapes[0][0]
 
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
         """Add to output channels what changes of their weights and biases do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,10 @@ class Linear(Layer):
         )
         total = weighted(norms, 1.0, self.bias, cases, lambda c: self.step_of(site, c))
         return total, total
+
+    def keeps(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Return how many numbers an image are kept: its features, and their sizes."""
+        return 2 * math.prod(shapes[0])
 
     def renew(self, site: Site, cases: Sequence[Sequence[Change]], out: Tensor) -> None:
         """Add to output channels what changes of their weights and biases do."""

@@ -95,6 +95,11 @@ class BatchNorm(Operation):
                 values[change.tensor][change.index] = change.value
             channel.copy_(self.dense(values, site.inputs[0])[:, changes[0].index[0]])
 
+    def keeps(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Return 0."""
+        del shapes
+        return 0
+
     def affine(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return what multiplies each channel, and what is added to it, (channels,) both."""
         scale = (values[self.variance] + self.eps).rsqrt()

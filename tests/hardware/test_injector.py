@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -87,10 +88,24 @@ def test_gained_counts_both_ways(made):
         assert expected != 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process holds at most")
+@pytest.mark.parametrize("form", ["float32", "int8"])
+@pytest.mark.parametrize("limit", [230, 600])
+def test_no_more_memory_is_taken_than_the_limit(form, limit):
+    """A network that was not trained: hardly a fault is masked, and boxes grow to the whole."""
+    script = Path(__file__).parent / "peak_of_faults.py"
+    ran = subprocess.run(
+        [sys.executable, str(script), form, str(limit)], capture_output=True, check=True, text=True
+    )
+    given, taken = map(int, ran.stdout.split())
+    assert given == limit << 20
+    assert 0 < taken < given
+
+
 def test_too_little_memory_and_no_images_are_one_sentence(made):
     implementation, x = made
     with pytest.raises(
-        ParameterError, match=r"memory_limit is 1, but one image at a time takes 97"
+        ParameterError, match=r"memory_limit is 1, but one image at a time takes 193"
     ):
         Injector(implementation, x, memory=1 << 20)
     with pytest.raises(ParameterError, match="samples is 0, but faults need at least one image"):

@@ -198,13 +198,12 @@ class Sweep:
 
     def _fitting(self, i: int, live: _Live) -> int:
         """Return with how many of some rows a node's changed output is no larger than allowed."""
-        most = 2 * ELEMENTS
-        if len(live.rows) * math.prod(self.graph.nodes[i].shape) <= most:
+        if len(live.rows) * math.prod(self.graph.nodes[i].shape) <= ELEMENTS:
             return len(live.rows)
         given = [live.boxes.get(j) for j in self.graph.nodes[i].inputs]
         one = [None if b is None else b.at(slice(0, 1)) for b in given]  # all are of one size
         made = self.graph.nodes[i].op.push(self.cache.site(i), live.rows.at(slice(0, 1)), one)
-        return max(1, most // math.prod(made.size))
+        return max(1, ELEMENTS // math.prod(made.size))
 
     def _ended(
         self, live: _Live, largest: int, stopped: list[tuple[int, _Live]], *, watched: bool

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name every torch user knows
 from torch.nn import grad
 
 from casemate.hardware.changes import Box, picked, take, whole
 from casemate.hardware.growth import Growth
-from casemate.hardware.ops.exact import accumulator, wrapped
+from casemate.hardware.ops.convolve import convolve
+from casemate.hardware.ops.exact import accumulator
 from casemate.hardware.ops.extents import weighted
 from casemate.hardware.ops.layer import Layer
 from casemate.hardware.ops.operation import only
@@ -57,16 +57,16 @@ class Conv2d(Layer):
         weight, bias = self.decoded(values), self.biases(values)
         kind = accumulator(weight, bias, self.amplitude)
         kind = torch.promote_types(kind, x.dtype)
-        out = F.conv2d(
+        out = convolve(
             self.centered(values, x).to(kind),
             weight.to(kind),
             None if bias is None else bias.to(kind),
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
         )
-        return out if self.amplitude is None else wrapped(out)
+        return self.held(out)
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the output's change: the input's change convolved, on top of what was there."""
@@ -80,7 +80,9 @@ class Conv2d(Layer):
         delta, weight = delta.to(kind), self.kept_weight(site).to(kind)
 
         def convolved(part: Tensor, kernel: Tensor) -> Tensor:
-            return F.conv2d(part, kernel, None, self.stride, padding, self.dilation)
+            return convolve(
+                part, kernel, stride=self.stride, padding=padding, dilation=self.dilation
+            )
 
         first, k = box.origin[0], box.size[0]
         if first is None:
@@ -103,7 +105,8 @@ class Conv2d(Layer):
                 for (_, mine), part in zip(groups, parts, strict=True):
                     out.index_copy_(0, mine, part)
         origin = (first if depthwise else None, *spatial)
-        return Box(origin, out.add_(take(base_out, rows.image, origin, out.shape[1:])))
+        out = out.add_(take(base_out, rows.image, origin, out.shape[1:]))
+        return Box(origin, self.held(out))
 
     def _delta(
         self, box: Box, site: Site, image: Tensor

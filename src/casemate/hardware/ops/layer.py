@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from casemate.hardware.ops.exact import wrapped
 from casemate.hardware.ops.operation import Operation
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class Layer(Operation):
         if self.weight_scale is not None:
             weight = weight * values[self.weight_scale].view(shape)
         return weight
+
+    def held(self, sums: Tensor) -> Tensor:
+        """Return what accumulators hold of these sums."""
+        return sums if self.amplitude is None else wrapped(sums)
 
     def plain(self) -> Self:
         """Return the same operation on weights that are decoded already, in floating point."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every torch user k
 
 from casemate.hardware.changes import Box, picked, take, whole
 from casemate.hardware.growth import Growth
-from casemate.hardware.ops.exact import accumulator, wrapped
+from casemate.hardware.ops.exact import accumulator
 from casemate.hardware.ops.extents import weighted
 from casemate.hardware.ops.layer import Layer
 from casemate.hardware.ops.operation import only
@@ -48,7 +48,7 @@ class Linear(Layer):
             weight.to(kind),
             None if bias is None else bias.to(kind),
         )
-        return out if self.amplitude is None else wrapped(out)
+        return self.held(out)
 
     def push(self, site: Site, rows: Rows, boxes: Sequence[Box | None]) -> Box:
         """Return the output's change: the input's change mapped, on top of what was there."""
@@ -64,7 +64,7 @@ class Linear(Layer):
         delta = delta.to(kind)
         out = picked(base_out, rows.image).to(kind)
         if box.size[0] == 1:
-            return Box(untouched, out.addcmul_(delta, weight[first]))
+            return Box(untouched, self.held(out.addcmul_(delta, weight[first])))
         groups = torch.unique(first).tolist()
         for c in groups:
             columns = weight[c : c + box.size[0]]
@@ -73,7 +73,7 @@ class Linear(Layer):
             else:
                 mine = (first == c).nonzero()[:, 0]
                 out.index_add_(0, mine, delta[mine] @ columns)
-        return Box(untouched, out)
+        return Box(untouched, self.held(out))
 
     def row(self, name: str, shape: tuple[int, ...]) -> bool:
         """Return whether output channel o depends on that tensor by its row o alone.

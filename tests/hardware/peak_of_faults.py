@@ -1,6 +1,6 @@
 """Tries faults within a limit of memory and prints the limit and the peak, in bytes.
 
-    python peak_of_faults.py int8 500
+python peak_of_faults.py int8 500
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(form: str, limit: int) -> None:
     Injector(made, x[:2]).effects(cases)  # what libraries hold on to is not the faults' own
     before = peak()
     Injector(made, x, memory=limit).effects(cases)
-    print(limit, peak() - before)
+    sys.stdout.write(f"{limit} {peak() - before}\n")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ from casemate.hardware.ops.convolve import convolve
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 0, 1), (1, 2, 2)])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_parts_are_put_together_as_they_were(
-    monkeypatch, dtype, stride, padding, dilation, groups
-):
+def test_parts_are_put_together_as_they_were(monkeypatch, dtype, stride, padding, dilation, groups):
     monkeypatch.setattr(module, "_COLUMNS", 4 * 9 * 7 * 8 * 3)  # three inputs at a time
     rng = torch.Generator().manual_seed(0)
     x = torch.randint(-9, 9, (11, 4, 7, 8), generator=rng).to(dtype)

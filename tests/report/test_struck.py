@@ -178,6 +178,28 @@ def test_a_bit_that_is_flipped_back_does_not_turn_the_curve_back():
     assert [(p.x, p.value) for p in chart.series[0].points] == [(0, 0.99), (1, 0.9), (2, 0.6)]
 
 
+def test_attacks_that_lead_to_a_class_have_a_curve_of_that_too():
+    def led(*runs):
+        table = flips(*((x, accuracy) for x, accuracy, _ in runs))
+        table["flips"]["success"] = [success for *_, success in runs]
+        return table
+
+    attack = {"name": "t-bfa", "target": 3}
+    trials = [
+        made(1, attack, seed=0, under=500, tables=led((1, 0.9, 0.2), (2, 0.5, 0.6))),
+        made(2, attack, seed=1, under=500, tables=led((2, 0.7, 0.4), (3, 0.6, 1.0))),
+        made(3, BFA, under=100, tables=flips((1, 0.9), (2, 0.5))),
+    ]
+    accuracy, success = struck_charts(rows(*trials))
+    assert accuracy.title == "Accuracy under flipped bits: int8"
+    assert [s.label for s in accuracy.series] == ["t-bfa", "bfa"]
+    assert success.title == "Attack success rate under flipped bits: int8"
+    (series,) = success.series
+    # what it is before the first flip nobody recorded, so it begins where both seeds have one
+    assert [(p.x, pytest.approx(p.value)) for p in series.points] == [(2.0, 0.5), (3.0, 0.8)]
+    assert all(0 <= p.low <= p.value <= p.high <= 1 for p in series.points)
+
+
 def vulnerable(*values):
     return {
         "vulnerability": {

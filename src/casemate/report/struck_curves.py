@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from casemate.report.curves import Chart, Point, Series
-from casemate.report.facts import parameters_in_words, set_apart, share_key, varying
+from casemate.report.facts import SUCCESS, parameters_in_words, set_apart, share_key, varying
 from casemate.report.plots import MOST_SERIES
 from casemate.report.poisonings import ACCURACY, SEED
 from casemate.report.possible import as_wide_as
@@ -26,24 +27,33 @@ _DEFENDED = ("hardware.defense", "hardware.attacker")
 _OF_ERRORS = (*SEED, *_DEFENDED, "hardware.format", "hardware.attack")
 _OF_FLIPS = (*SEED, "hardware.attacker", "hardware.attack", "hardware.rowhammer")
 _MOST_STEPS = 120
+_COLUMNS = {UNDER: "accuracy", SUCCESS: "success"}
 Over = Literal["rate", "flips"]
 
 
 def struck_charts(rows: Sequence[Struck]) -> tuple[Chart, ...]:
-    """Return charts of accuracy over the bit error rate, and over the bits that were flipped.
+    """Return charts of accuracy over the bit error rate and over the bits that were flipped.
 
     Of bit errors a chart holds all formats and defenses of one model; of flips all attacks on one
-    model in one format behind one defense. An attack with one rate makes no curve.
+    model in one format behind one defense, and of those that lead to a class another one with their
+    success. An attack with one rate makes no curve.
     """
     errors = [r for r in rows if _attack(r).get("rate") is not None and UNDER in r.figures]
-    flips = [r for r in rows if _flips(r.trials)]
-    return (*_charts(errors, _OF_ERRORS, _error_series), *_charts(flips, _OF_FLIPS, _flip_series))
+    flips = [r for r in rows if _have(r.trials, UNDER)]
+    led = [r for r in rows if _have(r.trials, SUCCESS)]
+    return (
+        *_charts(errors, _OF_ERRORS, _error_series, UNDER, "rate"),
+        *_charts(flips, _OF_FLIPS, partial(_flip_series, UNDER), UNDER, "flips"),
+        *_charts(led, _OF_FLIPS, partial(_flip_series, SUCCESS), SUCCESS, "flips"),
+    )
 
 
 def _charts(
     rows: Sequence[Struck],
     apart: tuple[str, ...],
-    made: Callable[[Sequence[Struck]], tuple[list[Series], Over]],
+    made: Callable[[Sequence[Struck]], list[Series]],
+    measure: str,
+    over: Over,
 ) -> list[Chart]:
     groups: dict[str, list[Struck]] = defaultdict(list)
     for row in rows:
@@ -52,12 +62,12 @@ def _charts(
     words = varying(firsts, *apart, "hardware.format", *_DEFENDED)
     found = []
     for members in groups.values():
-        series, over = made(members)
+        series = made(members)
         found += [
             Chart(
                 norm="",
                 series=tuple(series[i : i + MOST_SERIES]),
-                measure=UNDER,
+                measure=measure,
                 over=over,
                 system=_system(members[0].first, over, words),
             )
@@ -72,7 +82,7 @@ def _system(first: Facts, over: Over, words: dict[int, str]) -> str:
     return ", ".join(w for w in (*own, words[first.number]) if w)
 
 
-def _error_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
+def _error_series(rows: Sequence[Struck]) -> list[Series]:
     """Return one curve a format and defense, which begins at 0 with the clean accuracy."""
     runs: dict[str, list[Struck]] = defaultdict(list)
     for row in rows:
@@ -96,10 +106,10 @@ def _error_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
                 points=tuple(sorted([*origin, *points], key=lambda p: p.x)),
             )
         )
-    return series, "rate"
+    return series
 
 
-def _flip_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
+def _flip_series(measure: str, rows: Sequence[Struck]) -> list[Series]:
     """Return one curve an attack and defense: the mean over seeds after so many flips."""
     names = [r.first.attack for r in rows]
     series = []
@@ -119,10 +129,10 @@ def _flip_series(rows: Sequence[Struck]) -> tuple[list[Series], Over]:
                 brief=brief,
                 kind="flips",
                 control=first.threat.control,
-                points=_steps(row),
+                points=_steps(row, measure),
             )
         )
-    return series, "flips"
+    return series
 
 
 def _defense(first: Facts) -> str:
@@ -138,18 +148,22 @@ def _words_of_defense(first: Facts) -> str:
     return " ".join(w for w in (_defense(first), rest) if w)
 
 
-def _steps(row: Struck) -> tuple[Point, ...]:
-    """Return the mean accuracy over seeds after so many flips; a search that ended stays there."""
-    runs = [run for f in row.trials if (run := _run(f))]
-    samples = max(m.n for f in row.trials if (m := f.measurement(ACCURACY)) is not None)
-    steps = sorted({x for run in runs for x, _ in run})
+def _steps(row: Struck, measure: str) -> tuple[Point, ...]:
+    """Return the mean of a figure over seeds after so many flips; a search that ended stays there.
+
+    From those flips on for which there is a figure of every seed.
+    """
+    runs = [run for f in row.trials if (run := _run(f, measure))]
+    samples = max(m.n for f in row.trials if (m := f.measurement(measure)) is not None)
+    begun = max(run[0][0] for run in runs)
+    steps = sorted({x for run in runs for x, _ in run if x >= begun})
     if len(steps) > _MOST_STEPS:
         steps = [steps[round(i * (len(steps) - 1) / (_MOST_STEPS - 1))] for i in range(_MOST_STEPS)]
     points = []
     for x in steps:
         values = [_at(run, x) for run in runs]
         ends = [wilson(round(v * samples), samples) for v in values]
-        found = mean(UNDER, values, "1")
+        found = mean(measure, values, "1")
         if len(values) == 1:  # what another seed would do is not known, what the samples leave is
             found = replace(found, low=ends[0][0], high=ends[0][1])
         found = as_wide_as(found, ends)
@@ -167,29 +181,31 @@ def _steps(row: Struck) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def _run(f: Facts) -> list[tuple[int, float]]:
-    """Return (bits flipped, accuracy) of one trial from 0 on, by growing x."""
+def _run(f: Facts, measure: str) -> list[tuple[int, float]]:
+    """Return (bits flipped, figure) of one trial by growing x: of accuracy from 0 on."""
     table = _table(f)
+    run: list[tuple[int, float]] = []
     clean = f.measurement(ACCURACY)
-    if not table or clean is None or clean.value is None:
-        return []
-    run = [(0, clean.value)]
-    for x, accuracy in zip(table["bits flipped"], table["accuracy"], strict=True):
+    if table and measure == UNDER and clean is not None and clean.value is not None:
+        run.append((0, clean.value))
+    for x, value in zip(
+        table.get("bits flipped", ()), table.get(_COLUMNS[measure], ()), strict=True
+    ):
         # a bit that was flipped back makes fewer, but took another flip
-        run.append((max(int(x), run[-1][0]), float(accuracy)))
+        run.append((max(int(x), run[-1][0] if run else 0), float(value)))
     return run
 
 
 def _at(run: Sequence[tuple[int, float]], x: int) -> float:
-    return [accuracy for at, accuracy in run if at <= x][-1]
+    return [value for at, value in run if at <= x][-1]
 
 
 def _table(f: Facts) -> dict[str, list[Any]]:
     return {} if f.trial.evidence is None else f.trial.evidence.tables.get("flips", {})
 
 
-def _flips(trials: Sequence[Facts]) -> bool:
-    return any(_table(f).get("accuracy") for f in trials)
+def _have(trials: Sequence[Facts], measure: str) -> bool:
+    return any(_table(f).get(_COLUMNS[measure]) for f in trials)
 
 
 def _attack(row: Struck) -> dict[str, Any]:

@@ -45,7 +45,9 @@ def test_without_others_the_rest_of_the_samples_is_the_attackers(model, splits):
     result = cm.attack_hardware(model, splits[1], cm.RandomFlips(budget=2), samples=100)
     assert result["accuracy under attack"].n == 100
     with pytest.raises(UsageError, match="set samples to at most 179"):
-        cm.attack_hardware(model, splits[1], cm.RandomFlips(budget=2))
+        cm.attack_hardware(model, splits[1], cm.RandomFlips(budget=2), samples=1000)
+    half = cm.attack_hardware(model, splits[1], cm.RandomFlips(budget=2))
+    assert half["accuracy under attack"].n == 179
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["attack_hardware"]
 
+_SAMPLES = 1000
+
 
 def attack_hardware(
     model: Target,
@@ -52,7 +54,7 @@ def attack_hardware(
     calibration: int = 512,
     inputs: int = 1024,
     memory_limit: int = 4096,
-    samples: int = 1000,
+    samples: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
@@ -71,7 +73,8 @@ def attack_hardware(
         calibration: How many of these the defender takes.
         inputs: How many the attacker takes.
         memory_limit: MiB that activations and work may take where single faults are tried.
-        samples: How many samples the model is read on at most.
+        samples: How many samples the model is read on at most; if omitted 1,000, or half of the
+            data where `others` are not given and that is less.
         seed: Of all random draws.
         progress: Called with what is done and how much there is, for each attack.
 
@@ -90,6 +93,8 @@ def attack_hardware(
         memory_limit=memory_limit,
     )
     network = check_target(model)
+    if samples is None:
+        samples = _SAMPLES if others is not None else min(_SAMPLES, max(1, len(data) // 2))
     drawn = stratified_sample(data, samples, seed)
     rest = rest_of(data, drawn) if others is None else _checked(others, data)
     for one in chosen:

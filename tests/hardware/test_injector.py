@@ -105,7 +105,7 @@ def test_no_more_memory_is_taken_than_the_limit(form, limit):
 def test_too_little_memory_and_no_images_are_one_sentence(made):
     implementation, x = made
     with pytest.raises(
-        ParameterError, match=r"memory_limit is 1, but one image at a time takes 193"
+        ParameterError, match=r"memory_limit is 1 MiB, but one image at a time takes 193"
     ):
         Injector(implementation, x, memory=1 << 20)
     with pytest.raises(ParameterError, match="samples is 0, but faults need at least one image"):

@@ -455,7 +455,9 @@ def test_a_limit_of_memory_changes_no_figure_and_one_too_small_is_a_sentence(sma
     image = bytes_per_image(small().bare.graph)
     parts = struck(attack, small(memory_limit=injector._WORK + 7 * image))
     assert figures(parts) == figures(whole)
-    with pytest.raises(ParameterError, match="memory_limit is 2, but one image at a time takes"):
+    with pytest.raises(
+        ParameterError, match="memory_limit is 2 MiB, but one image at a time takes"
+    ):
         check(attack, small(memory_limit=2 << 20))
     check(RandomFlips(budget=3), small(memory_limit=2 << 20))  # tries no single faults
     with pytest.raises(ParameterError, match="memory_limit is 0, but must be at least 1"):

@@ -36,7 +36,11 @@ class Draft:
 
 
 def make_drafts(spec: Spec | None, problems: Problems, gates: Gates) -> list[Draft]:
-    """Return all trials that are sound; what is wrong with the others goes to `problems`."""
+    """Return all trials that are sound; what is wrong with the others goes to `problems`.
+
+    A trial that differs from an earlier one in nothing that matters to it, such as the attacker's
+    knowledge of no defense, is that trial and not another observation: it is left out.
+    """
     if spec is None:
         return []
     soundness = Soundness(gates, problems)
@@ -49,7 +53,10 @@ def make_drafts(spec: Spec | None, problems: Problems, gates: Gates) -> list[Dra
                 measures_of(d.trial, len(gates.data(d.trial.data, "test").classes)) for d in drafts
             ]
             check_measurable(spec.rules, spoken, can, problems)
-    return drafts
+    first: dict[str, Draft] = {}
+    for draft in drafts:
+        first.setdefault(draft.key, draft)
+    return list(first.values())
 
 
 def _draft(trial: Trial, gates: Gates) -> Draft:

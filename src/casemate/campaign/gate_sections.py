@@ -76,6 +76,10 @@ def expand_gate(
                 built(v, _at(stage, kind, base_dir), problems)
                 for v in expand_plugin(kind, value, (*path, key), problems)
             ]
+        elif value == []:
+            problems.add(
+                (*path, key), "is an empty list, which makes no trial; remove it or fill it"
+            )
         else:
             groups[key] = [
                 built(v, _plain(plain, key, base_dir), problems)

@@ -46,7 +46,12 @@ class Judgement:
     excess: float = 0.0
 
 
-_OF_THE_ATTACKER = ("attack success rate", "confidence in target class, attacked")
+_OF_THE_ATTACKER = (
+    "attack success rate",
+    "confidence in target class, attacked",
+    "bits flipped",
+    "bits flipped until the goal",
+)
 """What an attack that failed keeps low: too little of it proves nothing then."""
 _BEFORE_THE_ATTACK = (
     "accuracy before deployment",

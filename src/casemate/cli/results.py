@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["show_record"]
 
 _MEASURE = "attack success rate"
-_WITHOUT = "clean accuracy"
+_INSTEAD = ("accuracy under attack", "mean corruption", "clean accuracy")
+"""What is shown where there is no such thing: of accidents what they do, of nobody the model."""
+_SMALL = 0.1  # per cent
 _MOST = 60
 _MOST_FINDINGS = 10
 
@@ -67,8 +69,7 @@ def _row(trial: TrialRecord, words: str, rules: Sequence[Rule]) -> tuple[object,
     if trial.evidence is None:
         return trial.number, words, "", "", "", trial.status
     known = {m.name: m for m in trial.evidence.measurements}
-    # where nobody attacks there is no success, but the model was measured
-    name = _MEASURE if _MEASURE in known else _WITHOUT
+    name = next((n for n in (_MEASURE, *_INSTEAD) if n in known), _INSTEAD[-1])
     measured = known.get(name)
     verdict = _judged(trial, rules, name)
     flags = ", ".join(flag.id for flag in trial.evidence.failed)
@@ -78,10 +79,16 @@ def _row(trial: TrialRecord, words: str, rules: Sequence[Rule]) -> tuple[object,
         return trial.number, words, measured.n if measured else "", "not measured", "", verdict
     interval = ""
     if measured.low is not None and measured.high is not None:
-        interval = f"{100 * measured.low:.1f} to {100 * measured.high:.1f} %"
+        interval = f"{_percent(measured.low)} to {_percent(measured.high)} %"
     label = "" if name == _MEASURE else f"{name} "
-    value = f"{label}{100 * measured.value:.1f} %"
+    value = f"{label}{_percent(measured.value)} %"
     return trial.number, words, measured.n, value, interval, verdict
+
+
+def _percent(share: float) -> str:
+    """Return a share in per cent, with two digits that count where it is small."""
+    value = 100 * share
+    return f"{value:.1f}" if value == 0 or abs(value) >= _SMALL else f"{value:.2g}"
 
 
 def _judged(trial: TrialRecord, rules: Sequence[Rule], shown: str) -> str:

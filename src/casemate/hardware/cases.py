@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from casemate.errors import ParameterError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -77,8 +79,12 @@ def merged(
     count: int,
 ) -> Cases:
     """Return cases in which each word is inverted by the exclusive or of all its masks."""
-    if len(case) and not 0 <= int(case.min()) <= int(case.max()) < count:
-        raise ValueError(f"cases have numbers from 0 to {count - 1}")
+    outside = case[(case < 0) | (case >= count)]
+    if len(outside):
+        raise ParameterError(
+            "case",
+            f"is {outside[0]}, but there are {count} cases; give one from 0 to {count - 1}",
+        )
     order = np.lexsort((word, region, case))
     case, region, word, mask = (a[order] for a in (case, region, word, mask))
     if len(case):

@@ -82,9 +82,10 @@ def chosen(
         rate("accuracy under attack", int((predicted == data.labels).sum()), len(data)),
         _count("bits flipped", flipped[-1] if flipped else 0),
     ]
+    broken = attack.has_goal and attack.wants(behind.before)
     if attack.has_goal:
         reached = next((k for k, r in enumerate(readings) if attack.wants(r)), None)
-        until = 0 if attack.wants(outcome.before) else None if reached is None else flipped[reached]
+        until = 0 if broken else None if reached is None else flipped[reached]
         measured.append(_count("bits flipped until the goal", until))
     if behind.trigger_alone is not None and attack.aim is not None:
         hits = (behind.trigger_alone == attack.aim.target).numpy() & eligible
@@ -115,7 +116,7 @@ def chosen(
             "flips": flipped[-1] if flipped else 0,
             "verifier forward": behind.forward,
         },
-        flags=_flags(outcome),
+        flags=_flags(outcome, broken=broken),
         notes={"the search ended by": _ENDED[outcome.ended]},
     )
     return observed, rows
@@ -137,16 +138,22 @@ def _made(bench: Bench, wanted: Sequence[int], constraint: PageBudget | None) ->
     return [[number] for number in wanted]
 
 
-def _flags(outcome: Outcome) -> tuple[HealthFlag, ...]:
-    """Return what was wrong with the search, if anything was."""
-    if outcome.flips:
-        return ()
-    if outcome.ended == "goal":
+def _flags(outcome: Outcome, *, broken: bool) -> tuple[HealthFlag, ...]:
+    """Return what was wrong with the search, if anything was.
+
+    Args:
+        outcome: What it did.
+        broken: Whether the model behind its defense is what the attacker wants without any flip.
+    """
+    if broken or (not outcome.flips and outcome.ended == "goal"):
         message = (
-            "the goal is reached before any bit flips, so that nothing was attacked; set the "
-            "attack's goal below what the model does without flips"
+            "the goal is reached before any bit flips, with deployment and defense alone, so that "
+            "flips tell nothing; set the attack's goal below what the model does without flips, or "
+            "mend what broke it"
         )
         return (HealthFlag(id=NO_GOAL, severity=Severity.FAILURE, message=message),)
+    if outcome.flips:
+        return ()
     message = (
         "the search found no bit whose flip brings it nearer to its goal, so that nothing was "
         "attacked; allow more candidates, more inputs, other layers or pages"
@@ -158,6 +165,7 @@ class _Behind:
     """The flips carried out one after another behind the defense, and the model after each.
 
     Attributes:
+        before: Without flips.
         readings: After each flip.
         flipped: How many bits differ after each.
         predicted: (n,) predictions after the last.
@@ -191,6 +199,7 @@ class _Behind:
         if self._shown is not None:
             self.trigger_alone = self.moved = self._shown.under(_as_cases(bench, [[]])[0])
             self.forward += len(x)
+        self.before = self._reading()
 
     def run(self, progress: Callable[[int, int], None] | None) -> None:
         """Read the model after each flip that the attacker has not read just so himself."""

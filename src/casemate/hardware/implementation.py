@@ -76,7 +76,7 @@ class Implementation:
 def deploy(
     module: nn.Module,
     shape: tuple[int, ...],
-    form: NumberFormat | None = None,
+    form: NumberFormat | str | None = None,
     *,
     calibration: Tensor | None = None,
 ) -> Implementation:
@@ -85,7 +85,7 @@ def deploy(
     Args:
         module: Left as it is; copied to the CPU in float32.
         shape: Of one input as the module gets it, behind any preprocessing.
-        form: Float32 if omitted.
+        form: Or its name; float32 if omitted.
         calibration: (n, *shape) inputs whose activations' lowest and highest values set the ranges
             of integer activations; only needed there. Of clean data that the model was not
             tested on.
@@ -93,7 +93,7 @@ def deploy(
     Raises:
         UsageError: If the network cannot be deployed in that format.
     """
-    form = form or NumberFormat()
+    form = NumberFormat(name=form) if isinstance(form, str) else form or NumberFormat()
     own = _plain(copy.deepcopy(module).to("cpu", torch.float32).eval())
     with guarded([own]):
         graph = traced(own, shape)
@@ -109,11 +109,10 @@ def deploy(
         ]
         return Implementation(graph, Memory(regions), form)
     if not any(isinstance(node.op, (Conv2d, Linear)) for node in graph.nodes):
+        why = f"has no convolution or linear layer, as far as it is traced{_listed(graph)}"
         raise UsageError(
-            f"format.name is {form.name}, but {type(own).__name__} has no convolution or linear "
-            "layer that could be quantized"
-            + ("".join(f": {note}" for note in graph.notes))
-            + "; choose float32, float16 or bfloat16"
+            f"format.name is {form.name}, but {type(own).__name__} {why}, that could be quantized; "
+            "choose float32, float16 or bfloat16"
         )
     if not form.computes_integers:
         return _weights_only(graph, tensors, form)
@@ -125,6 +124,11 @@ def deploy(
     graph, tensors = folded(graph, tensors)
     built, regions = Integers(graph, tensors, form, ranges(graph, tensors, calibration)).build()
     return Implementation(built, Memory(_in_order(built, regions)), form)
+
+
+def _listed(graph: Graph) -> str:
+    """Return the notes of a graph in brackets; empty without any."""
+    return f" ({' '.join(graph.notes)})" if graph.notes else ""
 
 
 def _check_numbers(tensors: dict[str, Tensor], form: NumberFormat) -> None:

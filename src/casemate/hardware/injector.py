@@ -45,8 +45,8 @@ def images_at_once(graph: Graph, memory: int) -> int:
     if images < 1:
         raise ParameterError(
             "memory_limit",
-            f"is {memory // MEBI}, but one image at a time takes {(_WORK + each) // MEBI + 1} MiB; "
-            "allow as much",
+            f"is {memory / MEBI:.3g} MiB, but one image at a time takes "
+            f"{(_WORK + each) // MEBI + 1} MiB; allow as much",
         )
     return images
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from casemate.errors import UsageError, did_you_mean
+from casemate.errors import ParameterError, UsageError, did_you_mean
 from casemate.hardware.words import WORDS, Word
 
 if TYPE_CHECKING:
@@ -215,11 +215,19 @@ class Memory:
             Three arrays (n,) int64.
 
         Raises:
-            ValueError: If a number is out of range.
+            ParameterError: If a number is out of range, or no integer.
         """
-        numbers = np.asarray(numbers, dtype=np.int64)
-        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < self.bits:
-            raise ValueError(f"bits have numbers from 0 to {self.bits - 1}")
+        numbers = np.asarray(numbers)
+        if len(numbers) and not np.issubdtype(numbers.dtype, np.integer):
+            raise ParameterError("number", f"is {numbers[0]}, but bits are counted in integers")
+        numbers = numbers.astype(np.int64)
+        outside = numbers[(numbers < 0) | (numbers >= self.bits)]
+        if len(outside):
+            raise ParameterError(
+                "number",
+                f"is {outside[0]}, but the memory has {self.bits} bits; give one from 0 to "
+                f"{self.bits - 1}",
+            )
         region = np.searchsorted(self._starts, numbers, side="right") - 1
         within = numbers - self._starts[region]
         width = self._widths[region]

@@ -11,13 +11,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from casemate.hardware.cache import Cache
 from casemate.hardware.changes import Box, Rows, peaks, picked, positions, whole
 from casemate.hardware.effects import Effects
+from casemate.hardware.found import Found
 from casemate.hardware.mattering import HUGE, Mattering
 from casemate.hardware.rounding import LARGEST, NEAR, Rounding
 from casemate.hardware.spread import Spread
@@ -66,7 +66,7 @@ class Sweep:
         self._checked = [self._is_checked(i) for i in range(len(graph.nodes))]
         sizes = [math.prod(n.shape) for n in graph.nodes]
         self._largest = [max(sizes[i:]) for i in range(len(sizes))]
-        self._found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._found = Found()
 
     @property
     def device(self) -> torch.device:
@@ -75,11 +75,7 @@ class Sweep:
 
     def collected(self, count: int) -> Effects:
         """Return what was found since the last time, of cases 0 to count - 1."""
-        none = [np.zeros(0, dtype=np.int64)] * 4
-        parts = [torch.cat(p).cpu().numpy() for p in zip(*self._found, strict=True)] or none
-        self._found = []
-        case, image, label, broken = parts
-        broken = broken.astype(bool)
+        case, image, label, broken = self._found.take()
         moved = label != self.cache.labels.cpu().numpy()[image]
         return Effects(
             count=count,
@@ -144,7 +140,8 @@ class Sweep:
         broken = ~torch.isfinite(scores).all(1)
         label = scores.argmax(1)
         worth = broken | (label != self.cache.labels[image])
-        self._found.append((case[worth], image[worth], label[worth], broken[worth]))
+        if bool(worth.any()):
+            self._found.add(case[worth], image[worth], label[worth], broken[worth])
 
     def known(self, first: int, image: Tensor) -> dict[int, Tensor]:
         """Return what nodes from `first` on take of earlier ones, for these images."""

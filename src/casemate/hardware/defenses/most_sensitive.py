@@ -26,8 +26,8 @@ FAULTS = 500
 
 
 def layers_of(memory: Memory) -> tuple[str, ...]:
-    """Return the names of the layers that have words in memory, in its order."""
-    return tuple(dict.fromkeys(r.layer for r in memory.regions if r.count))
+    """Return the names of the layers that have weights in memory, in its order."""
+    return tuple(dict.fromkeys(r.layer for r in memory.regions if r.count and r.role == "weight"))
 
 
 def most_sensitive(

@@ -55,7 +55,7 @@ class Triplication:
     most: int | None = None
 
     stage: ClassVar[Stage] = Stage.HARDWARE
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if len(set(self.layers)) < len(self.layers):
@@ -75,7 +75,7 @@ class Triplication:
         if self.most is not None and self.most > there:
             raise ParameterError(
                 "triplication.most",
-                f"is {self.most}, but the model has {there} layers with words in memory; give at "
+                f"is {self.most}, but the model has {there} layers with weights; give at "
                 f"most {there}",
             )
 

@@ -119,7 +119,14 @@ def _each(
         (found,) = back(g[None])
         return cast("Tensor", found)
 
+    def alone(k: int) -> Tensor:
+        tensor = values[name].detach().clone().requires_grad_()
+        with torch.enable_grad():
+            out = smooth(op, {**values, name: tensor}, *(x[k : k + 1] for x in inputs))
+            (found,) = torch.autograd.grad(out, tensor, gradient[k : k + 1])
+        return found
+
     try:
         return torch.func.vmap(one)(gradient, *inputs)
     except RuntimeError:  # code of the user's that cannot be run for many images at once
-        return torch.stack([one(g, *(x[k] for x in inputs)) for k, g in enumerate(gradient)])
+        return torch.stack([alone(k) for k in range(len(gradient))])

@@ -222,7 +222,8 @@ def _accidents(rows: Sequence[_Row]) -> str:
 
 def _is_wrecking(row: _Row) -> bool:
     """Return whether an attack flips chosen bits until accuracy is gone."""
-    return _FLIPPED in row.figures and not _is_led(row)
+    rate = (row.gate.get("attack") or {}).get("rate")
+    return _FLIPPED in row.figures and not _is_led(row) and rate is None
 
 
 def _is_led(row: _Row) -> bool:

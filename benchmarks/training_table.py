@@ -145,11 +145,20 @@ def words(section: dict[str, Any] | None, varied: set[tuple[str, str]]) -> str:
         return "none"
     name = section["name"]
     said = [
-        f"{k.replace('_', ' ')} {v}"
+        _parameter(k.replace("_", " "), v)
         for k, v in section.items()
-        if k != "amount" and (name, k) in varied and isinstance(v, str | int | float)
+        if k != "amount" and (name, k) in varied
     ]
-    return ", ".join([name, *said])
+    return ", ".join([name, *filter(None, said)])
+
+
+def _parameter(name: str, value: Any) -> str:
+    """Return a parameter in words; empty for what is off, and for what takes more than a few."""
+    if isinstance(value, bool):
+        return name if value else ""
+    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        return f"{name} {' or '.join(value)}"
+    return f"{name} {value}" if isinstance(value, str | int | float) else ""
 
 
 if __name__ == "__main__":

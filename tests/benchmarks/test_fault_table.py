@@ -47,7 +47,9 @@ def test_the_attacker_who_knows_stands_beside_the_one_who_does_not():
 def test_rates_of_errors_are_columns_and_small_figures_keep_their_digits():
     def error(rate, under):
         gate = {"attack": {"name": "bit-errors", "rate": rate}}
-        return gate, [figure("clean accuracy", 0.98), figure("accuracy under attack", under)], []
+        flipped = figure("bits flipped", 9, unit="bits")
+        accuracies = [figure("clean accuracy", 0.98), figure("accuracy under attack", under)]
+        return gate, [*accuracies, flipped], []
 
     average = (
         {"attack": {"name": "random-faults"}},
@@ -58,3 +60,14 @@ def test_rates_of_errors_are_columns_and_small_figures_keep_their_digits():
     assert "| random-faults | int8 | 0.00123 [0.001, 0.0015] | 5 |" in found
     assert "| format | none wrong | 1e-05 | 0.001 |" in found
     assert "| int8 | 98.00 | 97.00 | 50.00 |" in found
+    assert not any("Flips until the goal" in line for line in found)
+
+
+def test_namesakes_are_told_apart_by_lists_and_switches():
+    def upsets(where, permanent):
+        attack = {"name": "random-upsets", "where": where, "permanent": permanent}
+        return {"attack": attack}, [figure("mean corruption", 0.5)], []
+
+    found = tables(report(upsets(["input", "sum"], False), upsets(["sum"], True))).splitlines()
+    assert any(line.startswith("| random-upsets, where input or sum | int8 |") for line in found)
+    assert any(line.startswith("| random-upsets, where sum, permanent | int8 |") for line in found)

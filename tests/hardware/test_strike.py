@@ -87,6 +87,16 @@ def test_the_layers_that_triplication_chose_are_among_the_notes(bench):
     assert "layers kept three times" not in struck(None, bench(defense=Triplication())).notes
 
 
+def test_a_goal_that_the_defense_alone_reaches_is_no_success(bench):
+    made = bench("int4", defense=WeightReconstruction(reach=0.2), aware=False)
+    behind = accuracy(made.defended, made.evaluation)
+    assert behind < accuracy(made.bare, made.evaluation) - 0.05  # the attacker does not know
+    attack = BFA(objective="sigmoid margin", budget=3, level=behind, batch=64)
+    evidence = struck(attack, made)
+    assert [f.id for f in evidence.failed] == ["goal-before-attack"]
+    assert figures(evidence)["bits flipped until the goal"] == 0
+
+
 def test_without_an_attack_deployment_itself_is_measured(bench):
     made = bench("int4")
     before = made.evaluation.labels.clone()

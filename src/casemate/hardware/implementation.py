@@ -93,7 +93,9 @@ def deploy(
     Raises:
         UsageError: If the network cannot be deployed in that format.
     """
-    form = NumberFormat(name=form) if isinstance(form, str) else form or NumberFormat()
+    if isinstance(form, str):
+        form = NumberFormat(name=form)  # type: ignore[arg-type]  # it refuses others
+    form = form or NumberFormat()
     own = _plain(copy.deepcopy(module).to("cpu", torch.float32).eval())
     with guarded([own]):
         graph = traced(own, shape)

@@ -217,6 +217,7 @@ def _accidents(rows: Sequence[_Row]) -> str:
     mine = [r for r in rows if r.is_defended and r.gate.get("attack") and _FLIPPED not in r.figures]
     names = (*_AVERAGES, *_GUARDS, _FALSE)
     body = [[r.defense, r.format, r.attack, *(r.cell(n, 3) for n in names)] for r in mine]
+    body = [line for line in body if any(line[3:])]  # what was not run says nothing
     return _table(["defense", "format", "attack", *names], body)
 
 

@@ -20,7 +20,7 @@ def propagator(module, x):
 def counted(monkeypatch):
     """Rows that were followed, run on from some node, and run in full."""
     rows = {"followed": 0, "run on": 0, "in full": 0}
-    followed, run_on, full = Sweep._pushed, Sweep._run_on, Sweep._run_full
+    followed, run_on, full = Sweep._pushed, Sweep._run_on, Sweep.run_full
 
     def note_followed(self, node, given, *rest, **how):
         rows["followed"] += len(given)
@@ -36,7 +36,7 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(Sweep, "_pushed", note_followed)
     monkeypatch.setattr(Sweep, "_run_on", note_run_on)
-    monkeypatch.setattr(Sweep, "_run_full", note_full)
+    monkeypatch.setattr(Sweep, "run_full", note_full)
     return rows
 
 

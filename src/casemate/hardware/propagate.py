@@ -19,6 +19,7 @@ from casemate.hardware.changes import Box, Rows, peaks
 from casemate.hardware.graph import Change, Channelwise
 from casemate.hardware.ops.exact import wrapped
 from casemate.hardware.ops.layer import Layer
+from casemate.hardware.rounding import LARGEST
 from casemate.hardware.sweep import ELEMENTS, Sweep
 from casemate.hardware.upsets import rewritten
 from casemate.hardware.words import WORDS
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Propagator"]
 
 _ROWS = 1 << 16  # that start together with one changed number each
-_FAR = 1e38  # a change from which on float32 may not hold it
 _LOST = 1 << 12  # times as large a channel was, where taking away from it is not to be trusted
 _SMALL = 1 << 9  # a change of an integer that no float32 sum of a few such changes feels
 
@@ -146,7 +146,7 @@ class Propagator:
             op.row(c.tensor, self.graph.nodes[node].shape)
             and self.memory[c.tensor].shape[:1] == (channels,)
             and math.isfinite(c.value)
-            and abs(c.by) < _FAR
+            and abs(c.by) <= LARGEST  # NaN is not
             for c in changes
         )
 

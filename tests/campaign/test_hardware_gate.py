@@ -140,6 +140,12 @@ def test_a_limit_of_memory_makes_no_other_key():
     assert "memory_limit is 3 MiB, but one image at a time takes" in said
 
 
+@pytest.mark.parametrize("more", ["format: []", "format: {name: []}", "memory_limit: []"])
+def test_a_list_without_entries_is_no_campaign_without_trials(more):
+    said = wrong(trial(f"{{hardware: {{{more}}}}}"))
+    assert "holds an empty list, which makes no trial; remove it or fill it" in said
+
+
 def test_a_measured_template_counts_by_its_content(tmp_path):
     text = trial("{hardware: {format: int8, rowhammer: {file: cells.csv, profile: [A_2, B_1]}}}")
     keys = []

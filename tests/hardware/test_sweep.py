@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from casemate.hardware import sweep
 from casemate.hardware.cases import flips
 from casemate.hardware.implementation import deploy
 from casemate.hardware.propagate import Propagator
 from casemate.hardware.sweep import Sweep
+from casemate.hardware.upsets import Sites, Upsets
 
 
 def propagator(module, x):
@@ -95,3 +97,30 @@ def test_scores_that_rounding_may_swap_are_run_in_full(counted):
     # 1 becomes 0.5 and the two scores are as good as each other
     flip(held, "0.weight", 0, 23)
     assert counted["in full"] == 1
+
+
+def test_rows_are_split_where_their_boxes_grow(monkeypatch):
+    """A change of one number becomes one of a whole map, and no output is larger than allowed."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 6, 3, padding=1), nn.Tanh()]
+    module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 25, 3))
+    held = propagator(module, torch.randn(30, 2, 5, 5))
+    sites = Sites(held.graph, ("input",))
+    element = np.arange(sites.bits // 32)
+    upsets = Upsets.inverted(*sites.locate(element * 32 + 30), np.zeros_like(element) - 1)
+    expected = held.upset(upsets)
+    monkeypatch.setattr(sweep, "ELEMENTS", 1000)
+    monkeypatch.setattr(Sweep, "step", lambda self, node: 10**6)  # as where boxes were small before
+    stepped, sizes = Sweep._stepped, []
+
+    def note(self, i, live, stopped):
+        out = stepped(self, i, live, stopped)
+        sizes.append(live.boxes[i].value.numel())
+        return out
+
+    monkeypatch.setattr(Sweep, "_stepped", note)
+    found = held.upset(upsets)
+    assert max(sizes) <= 1000
+    assert len(sizes) > 100
+    np.testing.assert_array_equal(found.changed, expected.changed)
+    assert expected.changed.sum() > 0

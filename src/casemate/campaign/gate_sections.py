@@ -76,15 +76,13 @@ def expand_gate(
                 built(v, _at(stage, kind, base_dir), problems)
                 for v in expand_plugin(kind, value, (*path, key), problems)
             ]
-        elif value == []:
-            problems.add(
-                (*path, key), "is an empty list, which makes no trial; remove it or fill it"
-            )
         else:
-            groups[key] = [
-                built(v, _plain(plain, key, base_dir), problems)
-                for v in expand_values(_long(key, value), field_types(plain)[key], (*path, key))
-            ]
+            variants = expand_values(_long(key, value), field_types(plain)[key], (*path, key))
+            if not variants:
+                problems.add(
+                    (*path, key), "holds an empty list, which makes no trial; remove it or fill it"
+                )
+            groups[key] = [built(v, _plain(plain, key, base_dir), problems) for v in variants]
     return _gates(gate, groups, path, problems)
 
 

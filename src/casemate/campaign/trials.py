@@ -247,7 +247,7 @@ def _model(section: Any, base_dir: Path, recipe: type) -> ModelChoice:
     """Return the model that a section describes: trained here, or the user's."""
     if section is None:
         raise UsageError(
-            f"is missing, but every trial has a model; give one of architecture, "
+            "is missing, but every trial has a model; give one of architecture, "
             f"{', '.join(USER_MODELS)}"
         )
     kinds = [k for k in ("architecture", *USER_MODELS) if k in section]

@@ -8,6 +8,7 @@ from casemate.campaign.policy import judge
 from casemate.campaign.rules import read_frame_rules
 from casemate.campaign.words import titles
 from casemate.cli.console import err, out, plain, say, table
+from casemate.report.formats import hundredths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ __all__ = ["show_record"]
 _MEASURE = "attack success rate"
 _INSTEAD = ("accuracy under attack", "mean corruption", "clean accuracy")
 """What is shown where there is no such thing: of accidents what they do, of nobody the model."""
-_SMALL = 0.1  # per cent
 _MOST = 60
 _MOST_FINDINGS = 10
 
@@ -79,16 +79,10 @@ def _row(trial: TrialRecord, words: str, rules: Sequence[Rule]) -> tuple[object,
         return trial.number, words, measured.n if measured else "", "not measured", "", verdict
     interval = ""
     if measured.low is not None and measured.high is not None:
-        interval = f"{_percent(measured.low)} to {_percent(measured.high)} %"
+        interval = f"{hundredths(measured.low)} to {hundredths(measured.high)} %"
     label = "" if name == _MEASURE else f"{name} "
-    value = f"{label}{_percent(measured.value)} %"
+    value = f"{label}{hundredths(measured.value)} %"
     return trial.number, words, measured.n, value, interval, verdict
-
-
-def _percent(share: float) -> str:
-    """Return a share in per cent, with two digits that count where it is small."""
-    value = 100 * share
-    return f"{value:.1f}" if value == 0 or abs(value) >= _SMALL else f"{value:.2g}"
 
 
 def _judged(trial: TrialRecord, rules: Sequence[Rule], shown: str) -> str:

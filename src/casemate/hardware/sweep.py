@@ -171,7 +171,7 @@ class Sweep:
         stopped: list[tuple[int, _Live]] = []
         if watched:
             live = self._watched(node, live, stopped, peaks(box.value))
-            yield _Pushed(math.prod(box.size), live.at(slice(0, 0)), self.cache.scores[:0], stopped)
+            yield self._none_ended(math.prod(box.size), live, stopped)
         yield from self._pushed_on(node + 1, live, watched=watched)
 
     def _pushed_on(self, first: int, live: _Live, *, watched: bool) -> Iterator[_Pushed]:
@@ -184,7 +184,7 @@ class Sweep:
                 continue
             fit = self._fitting(i, live)
             if fit < len(live.rows):
-                yield _Pushed(largest, live.at(slice(0, 0)), self.cache.scores[:0], stopped)
+                yield self._none_ended(largest, live, stopped)
                 for low in range(0, len(live.rows), fit):
                     part = live.at(slice(low, low + fit))
                     yield from self._pushed_on(i, part, watched=watched)
@@ -202,13 +202,17 @@ class Sweep:
         made = self.graph.nodes[i].op.push(self.cache.site(i), live.rows.at(slice(0, 1)), one)
         return max(1, ELEMENTS // math.prod(made.size))
 
+    def _none_ended(self, largest: int, live: _Live, stopped: list[tuple[int, _Live]]) -> _Pushed:
+        """Return rows of which none came to the end."""
+        return _Pushed(largest, live.at(slice(0, 0)), self.cache.scores[:0], stopped)
+
     def _ended(
         self, live: _Live, largest: int, stopped: list[tuple[int, _Live]], *, watched: bool
     ) -> _Pushed:
         """Return what becomes of rows that were followed to the end."""
         end = live.boxes.get(len(self.graph.nodes) - 1)
         if end is None or not len(live.rows):
-            return _Pushed(largest, live.at(slice(0, 0)), self.cache.scores[:0], stopped)
+            return self._none_ended(largest, live, stopped)
         scores = whole(end, self.cache.scores, live.rows.image)
         doubtful = self._rounding.doubtful(scores, live.reach)
         if watched:  # what is not finite here is so in any order

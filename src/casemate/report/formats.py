@@ -35,10 +35,10 @@ def percent(value: float | None) -> str:
     """Return a share in [0, 1] as "94.0 %", or a dash where there is none."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{_hundredths(value)}{_NO_BREAK}%"
+    return f"{hundredths(value)}{_NO_BREAK}%"
 
 
-def _hundredths(value: float) -> str:
+def hundredths(value: float) -> str:
     """Return a share in percent; one that one decimal would hide with two digits: "0.00035"."""
     percents = 100 * value
     if 0 < abs(percents) < _HIDDEN:
@@ -90,7 +90,7 @@ def interval(measurement: Measurement | None) -> str:
     if measurement.low is None or measurement.high is None:
         return ""
     if _is_share(measurement):
-        return f"[{_hundredths(measurement.low)}, {_hundredths(measurement.high)}]"
+        return f"[{hundredths(measurement.low)}, {hundredths(measurement.high)}]"
     return f"[{number(measurement.low)}, {number(measurement.high)}]"
 
 

@@ -11,7 +11,7 @@ from casemate.errors import ParameterError
 from casemate.hardware.attacks.changing_words import ChangingWords
 from casemate.hardware.attacks.outcome import Ended, Flip, Outcome, Spent
 from casemate.hardware.attacks.readings import Aim, Judge
-from casemate.hardware.parameters import check_class, check_number, check_whole
+from casemate.hardware.parameters import check_number, check_whole
 from casemate.hardware.placement import Everywhere
 from casemate.threats import Access, Goal, Knowledge, Stage, ThreatModel
 
@@ -67,18 +67,11 @@ class RandomFlips:
         _ = self._among  # refuses what is no list of names
         if self.level is not None:
             check_number("level", self.level, low=0.0, high=1.0)
-        if self.target is not None:
-            check_whole("target", self.target, low=0)
-        if self.source is not None:
-            check_whole("source", self.source, low=0)
-            if self.target is None:
-                raise ParameterError(
-                    "source", f"is {self.source}, but there is no target; give one, or no source"
-                )
-            if self.source == self.target:
-                raise ParameterError(
-                    "source", f"is {self.source}, and so is target; give two classes"
-                )
+        if self.source is not None and self.target is None:
+            raise ParameterError(
+                "source", f"is {self.source}, but there is no target; give one, or no source"
+            )
+        _ = self.aim  # refuses what are no two classes
 
     @property
     def aim(self) -> Aim | None:
@@ -92,10 +85,8 @@ class RandomFlips:
 
     def check(self, deployed: Implementation) -> None:
         """Raise `UsageError` if a layer or class does not exist, or bits are fewer than flips."""
-        classes = deployed.graph.nodes[-1].shape[0]
-        for key, label in (("target", self.target), ("source", self.source)):
-            if label is not None:
-                check_class(key, label, classes)
+        if self.aim is not None:
+            self.aim.check(deployed.graph.nodes[-1].shape[0])
         bits = self._among.population(deployed.memory)
         if bits < self.budget:
             raise ParameterError(

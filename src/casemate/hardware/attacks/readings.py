@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from casemate.errors import ParameterError
+from casemate.hardware.parameters import check_class, check_whole
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -49,6 +52,23 @@ class Aim:
 
     target: int
     source: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("target", self.target, low=0)
+        if self.source is not None:
+            check_whole("source", self.source, low=0)
+        if self.source == self.target:
+            raise ParameterError("source", f"is {self.source}, and so is target; give two classes")
+
+    def check(self, classes: int) -> None:
+        """Raise `ParameterError` if there is no such class.
+
+        Args:
+            classes: How many the model knows.
+        """
+        check_class("target", self.target, classes)
+        if self.source is not None:
+            check_class("source", self.source, classes)
 
     def at(self, labels: Tensor) -> Tensor:
         """Return (n,) bool, which inputs are aimed at."""

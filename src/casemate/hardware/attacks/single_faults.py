@@ -96,9 +96,10 @@ def observed(
         rng=bench.rng,
     )
     means = sampled.of_harm(harm, attack.critical)
+    wide = [n for n, e in means.items() if e.half_width > attack.tolerance * abs(e.mean)]
     return Observed(
         measurements=(*(e.measurement(name) for name, e in means.items()), *noticed()),
-        notes={WIDE: sampled.wide} if sampled.wide else {},
+        notes={WIDE: wide} if wide else {},
         tables=vulnerability(places, sampled.strata(harm.corruption, means[CORRUPTION])),
         spent={
             "faults": harm.tried,

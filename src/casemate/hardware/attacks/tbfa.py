@@ -11,7 +11,6 @@ from casemate.hardware.attacks.progressive import ProgressiveSearch
 from casemate.hardware.attacks.readings import Aim
 from casemate.hardware.parameters import (
     check_choice,
-    check_class,
     check_number,
     check_whole,
 )
@@ -91,9 +90,6 @@ class TBFA:
     has_goal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_whole("target", self.target, low=0)
-        if self.source is not None:
-            check_whole("source", self.source, low=0)
         check_choice("variant", self.variant, (_ALL, _ONE, _STEALTHY))
         check_number("balance", self.balance, low=0.0)
         check_whole("budget", self.budget)
@@ -107,8 +103,7 @@ class TBFA:
             given = "is missing" if self.source is None else f"is {self.source}"
             needs = "needs a class" if self.source is None else "leads all classes to the target"
             raise ParameterError("source", f'{given}, but the variant "{self.variant}" {needs}')
-        if self.source == self.target:
-            raise ParameterError("source", f"is {self.source}, and so is target; give two classes")
+        _ = self.aim  # refuses what are no two classes
 
     @property
     def aim(self) -> Aim:
@@ -117,10 +112,7 @@ class TBFA:
 
     def check(self, deployed: Implementation) -> None:
         """Raise `UsageError` if a layer or a class does not exist."""
-        classes = deployed.graph.nodes[-1].shape[0]
-        check_class("target", self.target, classes)
-        if self.source is not None:
-            check_class("source", self.source, classes)
+        self.aim.check(deployed.graph.nodes[-1].shape[0])
         self._among.regions(deployed.memory)
 
     def wants(self, reading: Reading) -> bool:

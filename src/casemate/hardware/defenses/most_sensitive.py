@@ -8,6 +8,7 @@ import numpy as np
 
 from casemate.hardware.cases import flips
 from casemate.hardware.estimation.faults import bits_of
+from casemate.hardware.estimation.harm import Harm
 from casemate.hardware.estimation.importance import ImportanceSample
 from casemate.hardware.estimation.scores import bit_scores
 from casemate.hardware.injector import Injector
@@ -15,6 +16,7 @@ from casemate.hardware.injector import Injector
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from casemate.hardware.effects import Effects
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.memory import Memory
     from casemate.random import Stream
@@ -51,17 +53,16 @@ def most_sensitive(
     """
     memory, injector = deployed.memory, Injector(deployed, x)
 
-    def corruption(numbers: np.ndarray) -> np.ndarray:
-        made = flips(memory, np.arange(len(numbers)), numbers, len(numbers))
-        changed = injector.effects(made).without_numbers().changed
-        return changed / len(x)
+    def effects(numbers: np.ndarray) -> Effects:
+        return injector.effects(flips(memory, np.arange(len(numbers)), numbers, len(numbers)))
 
+    harm = Harm(effects, injector.labels, injector.labels)  # no truth is known or needed
     means: dict[str, float] = {}
     for layer in layers_of(memory):
         regions = [r for r in memory.where(layers=(layer,)) if r.count]
         sample = ImportanceSample(
             bits_of(memory, regions),
-            corruption,
+            harm.corruption,
             bit_scores(injector.some(), regions),
             rng.child(layer).numpy(),
         )

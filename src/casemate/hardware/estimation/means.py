@@ -54,9 +54,6 @@ class Means:
         tolerance: Longer half of each interval at which sampling ends, as a share of the mean.
         budget: Faults at most for each mean, or as many as an estimate takes at least.
         rng: What faults are drawn by.
-
-    Attributes:
-        wide: Names of the means of `of_harm` whose budget was used up before the tolerance was met.
     """
 
     def __init__(
@@ -71,11 +68,14 @@ class Means:
         self._population, self._estimator = population, estimator
         self._tolerance, self._budget, self._rng = tolerance, budget, rng
         self._scores: np.ndarray | None = None
-        self.wide: list[str] = []
 
     def of(self, values: Values, bounds: tuple[float, float]) -> Estimate:
         """Return the mean of some values over all faults."""
-        return self._found(values, bounds)[0]
+        if self._estimator == "exhaustive":
+            return exhaustive(self._population.faults, values)
+        sample = self._sample(values, bounds)
+        budget = max(self._budget, min(sample.least, sample.population))
+        return until(sample, tolerance=self._tolerance, budget=budget, relative=True).estimate
 
     def of_harm(self, harm: Harm, critical: float) -> dict[str, Estimate]:
         """Return the means of what faults do, by name.
@@ -84,18 +84,11 @@ class Means:
             harm: What each does.
             critical: A fault is critical if it costs more accuracy than that.
         """
-
-        def is_critical(numbers: np.ndarray) -> np.ndarray:
-            return (harm.drop(numbers) > critical).astype(np.float64)
-
-        asked: dict[str, tuple[Values, tuple[float, float]]] = {
-            CORRUPTION: (harm.corruption, (0.0, 1.0)),
-            DROP: (harm.drop, (-1.0, 1.0)),
-            CRITICAL: (is_critical, (0.0, 1.0)),
+        return {
+            CORRUPTION: self.of(harm.corruption, (0.0, 1.0)),
+            DROP: self.of(harm.drop, (-1.0, 1.0)),
+            CRITICAL: self.of(lambda n: (harm.drop(n) > critical).astype(np.float64), (0.0, 1.0)),
         }
-        found = {name: self._found(*one) for name, one in asked.items()}
-        self.wide = [name for name, (_, met) in found.items() if not met]
-        return {name: estimate for name, (estimate, _) in found.items()}
 
     def strata(self, values: Values, estimate: Estimate) -> tuple[StratumFigures, ...]:
         """Return the figures of each stratum where they are known, else none.
@@ -115,15 +108,6 @@ class Means:
             )
             for s in self._population.strata
         )
-
-    def _found(self, values: Values, bounds: tuple[float, float]) -> tuple[Estimate, bool]:
-        """Return the mean of some values over all faults, and whether it meets the tolerance."""
-        if self._estimator == "exhaustive":
-            return exhaustive(self._population.faults, values), True
-        sample = self._sample(values, bounds)
-        budget = max(self._budget, min(sample.least, sample.population))
-        outcome = until(sample, tolerance=self._tolerance, budget=budget, relative=True)
-        return outcome.estimate, outcome.met
 
     def _sample(self, values: Values, bounds: tuple[float, float]) -> Sample:
         rng = self._rng.child("faults").numpy()

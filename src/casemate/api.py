@@ -58,6 +58,7 @@ _SHOWN = (
     "accuracy before deployment",
     "accuracy under attack",
     "bits flipped",
+    "bits flipped until the goal",
 )
 """What is said of a model that is attacked before inference, besides the first figure."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from casemate.campaign.assemble import Replay
+from casemate.campaign.assemble import Replay, assemble, stored_frame
 from casemate.campaign.document import parse_document
 from casemate.campaign.events import TrialRepeated
 from casemate.campaign.gates import Gates
@@ -16,6 +16,7 @@ from casemate.campaign.run import run_plan
 from casemate.campaign.spec import read_spec
 from casemate.campaign.store import Store
 from casemate.errors import UsageError
+from casemate.evidence import Verdict
 from casemate.report import html
 
 HEAD = """
@@ -338,3 +339,18 @@ def test_a_rule_on_what_the_gate_cannot_measure_is_refused():
         "trials: [{hardware: {attack: {name: bfa}}}]\n"
     )
     assert "this stands at hardware; write hardware.attack" in said
+
+
+def test_a_rule_speaks_only_of_trials_that_can_measure_it(tmp_path):
+    text = (
+        "policy: [{measure: accuracy under attack, at_least: 0}]\n"
+        "trials:\n"
+        "  - hardware: {attack: [null, {name: random-faults, budget: 300}, "
+        "{name: random-flips, budget: 2}]}\n"
+    )
+    record = run(text, tmp_path / "store")
+    assert [t.verdict for t in record.trials] == [None, None, Verdict.PASS]
+    assert [t.rules for t in record.trials] == [(), (), (0,)]
+    with Store(tmp_path / "store", write=False) as store:
+        again = assemble(stored_frame(store, "chip"), store)
+    assert [t.rules for t in again.trials] == [(), (), (0,)]

@@ -146,15 +146,30 @@ def test_what_init_writes_is_sound(problems_of, options):
         assert "odd" in text
 
 
-def test_the_poison_that_init_leaves_as_a_comment_is_sound_too(spec_of):
+def uncommented(first):
+    """Return what init writes, with the trial whose comment begins so."""
     lines = specification(factory=None, weights=None, data=None).splitlines()
-    begin = next(i for i, line in enumerate(lines) if line.startswith("  # - training:"))
-    for i in range(begin, next(i for i in range(begin, len(lines)) if not lines[i])):
-        lines[i] = lines[i].replace("  # ", "  ", 1)
-    spec = spec_of("\n".join(lines))
+    begin = lines.index(f"  # {first}")
+    lines[begin] = f"  {first}"
+    for i in range(begin + 1, len(lines)):
+        if not lines[i].startswith("  #   "):
+            break
+        lines[i] = f"  {lines[i][4:]}"
+    return "\n".join(lines)
+
+
+def test_the_poison_that_init_leaves_as_a_comment_is_sound_too(spec_of):
+    spec = spec_of(uncommented("- training:"))
     poisoned = [t for t in spec.trials if t.training is not None]
     assert len(poisoned) == 2 * 3 * 3
     assert {t.options.samples for t in poisoned} == {None}
+
+
+def test_the_deployed_model_that_init_leaves_as_a_comment_is_sound_too(spec_of):
+    spec = spec_of(uncommented("- hardware:"))
+    deployed = [t for t in spec.trials if t.hardware is not None]
+    assert len(deployed) == 2 * 3 * 2
+    assert {t.hardware.format.name for t in deployed} == {"float32", "int8"}
 
 
 def test_the_built_in_studies_are_sound(problems_of):

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from casemate.errors import UsageError
 from casemate.hardware.cases import flips
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.implementation import deploy
@@ -205,3 +206,11 @@ def test_networks_too_deep_for_bounds_are_followed_without():
     assert propagator.sweep.matters.bounds[0] is None
     number = np.random.default_rng(0).integers(0, made.memory.bits, 12)
     check(propagator, np.arange(12), number, 12)
+
+
+def test_inputs_of_another_shape_are_refused():
+    deployed = deploy(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2))
+    with pytest.raises(
+        UsageError, match=r"shape \(4,\), but the model was deployed for \(1, 2, 2\)"
+    ):
+        Propagator(deployed.graph, deployed.memory, torch.zeros(3, 4))

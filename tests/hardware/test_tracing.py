@@ -86,6 +86,22 @@ class Methods(nn.Module):
         return F.dropout(z.view(z.size(0), -1), training=self.training)
 
 
+class Transformer(nn.Module):
+    """Attention as torch has it, which returns the weights as well, and is called by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.norm = nn.Conv2d(1, 4, 2, 2), nn.LayerNorm(4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        y = self.norm(x)
+        y, _ = self.attention(y, y, y, need_weights=False)
+        return self.head((x + y).mean(1))
+
+
 @settings(max_examples=60)
 @given(seed=st.integers(0, 10**9))
 def test_the_graph_computes_what_the_module_does(seed):
@@ -163,6 +179,22 @@ def test_operations_without_a_shortcut_are_followed_too():
     assert changed
 
 
+def test_a_module_that_returns_several_tensors_is_one_operation_among_others():
+    torch.manual_seed(0)
+    x = torch.randn(6, 1, 4, 4)
+    network = Transformer().eval()
+    made, changed = every_bit(network, (1, 4, 4), x)
+    assert "attention" in [n.name for n in made.graph.nodes]
+    assert made.memory["attention.in_proj_weight"].layer == "attention"
+    assert changed
+    whole = deploy(network, (1, 4, 4), "int8", calibration=x)
+    assert whole.memory["head.weight"].word.name == "int8"
+    assert whole.memory["attention.in_proj_weight"].word.name == "float32"
+    with torch.no_grad():
+        exact = network(x)
+    assert float((whole.scores(x) - exact).abs().max()) < 0.05 * float(exact.abs().max())
+
+
 def test_a_module_that_cannot_be_traced_is_one_operation_and_says_so():
     torch.manual_seed(0)
     made, changed = every_bit(Branching().eval(), (4,), torch.randn(6, 4))
@@ -205,6 +237,12 @@ def test_what_is_no_classifier_is_one_sentence():
         traced(Pair(), (4,))
     with pytest.raises(UsageError, match=r"the model returned \(1, 1\) for 3 inputs"):
         traced(Whole(), (4,))
+
+
+def test_a_shape_that_the_model_does_not_take_is_one_sentence():
+    told = r"Linear takes no batch of inputs of shape \(5,\) \(mat1 and mat2 .*\); give the shape"
+    with pytest.raises(UsageError, match=told):
+        traced(nn.Linear(4, 2), (5,))
 
 
 class InPlace(nn.Module):

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 from report_demo import demo_record, trial
 
+from casemate.campaign.record import Finding
 from casemate.evidence import Evidence
 from casemate.report import html
 from casemate.report import json as report_json
-from casemate.report.facts import facts_of
+from casemate.report.facts import facts_of, varying
+from casemate.report.flipped import flipped
 from casemate.report.plots import draw
 from casemate.report.struck import struck
 from casemate.report.struck_curves import struck_charts
@@ -261,3 +263,34 @@ def test_a_rate_that_one_decimal_hides_is_written_in_full():
     faults = {"name": "random-faults", "estimator": "stratified", "budget": 8000}
     page = html.page(record(made(1, faults, more=(rare,))))
     assert "0.00035\N{NO-BREAK SPACE}%" in page
+
+
+def test_a_finding_names_the_bits_that_were_flipped():
+    table = flips(*((k + 1, 0.9 - k / 100) for k in range(45)))
+    table["flips"]["tensor"] = ["<fc>.weight"] * 45
+    found = made(1, BFA, under=500, tables=table)
+    finding = Finding(trial=1, title="bfa", message="too much", rule={"measure": "x"})
+    page = html.page(replace(record(found), findings=(finding,)))
+    assert "Bits that trial 1 flips" in page
+    assert "The first 40 of 45; the JSON document has all." in page
+    row = '<th scope="row"><bdi>&lt;fc&gt;.weight</bdi></th><td>0, 1</td><td class="num">7</td>'
+    assert page.count(row) == 40
+    assert page.count(f'{row}<td class="num">90.0\u00a0%</td>') == 1
+    one = flipped(facts_of(record(found))[0])[-1]
+    assert (one.bits, one.place, one.accuracy, one.success) == (45, "0, 1", 0.46, None)
+    assert flipped(facts_of(record(made(2)))[0]) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.0, ""), (0.0049, "·"), (0.005, "1"), (0.025, "3"), (1.0, "100")]
+)
+def test_a_cell_is_rounded_up_from_the_half(value, words):
+    assert Cell(bit=0, value=value, tried=1, population=1).words == words
+
+
+def test_how_integers_are_cut_is_not_said_of_floating_point():
+    trials = [made(1, BFA, form="float32", under=500), made(2, BFA, under=500)]
+    told = varying(facts_of(record(*trials)))
+    assert "granularity" not in told[1]
+    assert told[1] == "name float32"
+    assert "granularity channel" in told[2]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from casemate.campaign.doubts import doubts
 from casemate.campaign.policy import exit_code, finding, judge, overall
 from casemate.campaign.record import CampaignRecord, TrialRecord
-from casemate.campaign.rules import Rule, read_frame_rules
+from casemate.campaign.rules import Rule, read_frame_rules, speaking
 from casemate.evidence import Verdict
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Frame:
         description: Of the campaign.
         spec: As resolved.
         policy: Rules as written.
-        trials: "key", "number", "settings", "threat", "control" and "replay" of each trial.
+        trials: "key", "number", "settings", "threat", "control", "rules" and "replay" of each.
         models: Entries of the models under test.
         provenance: As `CampaignRecord.provenance`.
     """
@@ -98,6 +98,7 @@ def frame_of(
                 "settings": p.settings,
                 "threat": p.threat,
                 "control": p.control,
+                "rules": list(p.rules),
                 "replay": replay.command(p.key),
             }
             for p in plan.trials
@@ -146,13 +147,13 @@ def judged(
     record: TrialRecord, rules: Sequence[Rule]
 ) -> tuple[TrialRecord, list[tuple[float, Finding]]]:
     """Return a trial with what the policy makes of it, and its findings with their excess."""
-    speaking = [rule for rule in rules if rule.matches(record.settings)]
-    if not speaking:
+    ours = speaking(rules, record)
+    if not ours:
         return record, []
-    judgements = [judge(rule, record.evidence) for rule in speaking]
+    judgements = [judge(rule, record.evidence) for rule in ours]
     found = [
         (j.excess, finding(rule, record, j))
-        for rule, j in zip(speaking, judgements, strict=True)
+        for rule, j in zip(ours, judgements, strict=True)
         if j.excess > 0
     ]
     verdict = overall(j.verdict for j in judgements)
@@ -160,6 +161,8 @@ def judged(
 
 
 def _recorded(entry: dict[str, Any], stored: StoredTrial | None) -> TrialRecord:
+    if entry.get("rules") is not None:
+        entry = {**entry, "rules": tuple(entry["rules"])}
     if stored is None:
         return TrialRecord(**entry, status="not run")
     return TrialRecord(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from casemate.campaign.collector import without_collecting
-from casemate.campaign.measurable import check_measurable, measures_of
+from casemate.campaign.measurable import measurable, measures_of
 from casemate.campaign.rules import matched
 from casemate.campaign.soundness import Soundness
 from casemate.identity import key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from casemate.campaign.document import Problems
     from casemate.campaign.gates import Gates
     from casemate.campaign.plugins import Plugin
+    from casemate.campaign.rules import Rule
     from casemate.campaign.sections import Hardware
     from casemate.campaign.spec import Spec
     from casemate.campaign.trials import Trial
@@ -33,6 +36,7 @@ class Draft:
     settings: dict[str, Any]
     n: int
     cost: Cost
+    rules: tuple[int, ...] = ()
 
 
 def make_drafts(spec: Spec | None, problems: Problems, gates: Gates) -> list[Draft]:
@@ -47,16 +51,24 @@ def make_drafts(spec: Spec | None, problems: Problems, gates: Gates) -> list[Dra
     with without_collecting():
         drafts = [_draft(trial, gates) for trial in spec.trials if soundness.of(trial)]
     if len(drafts) == len(spec.trials):
-        spoken = matched(spec.rules, [d.settings for d in drafts], problems)
-        if spec.rules:
-            can = [
-                measures_of(d.trial, len(gates.data(d.trial.data, "test").classes)) for d in drafts
-            ]
-            check_measurable(spec.rules, spoken, can, problems)
+        drafts = _ruled(spec.rules, drafts, problems, gates)
     first: dict[str, Draft] = {}
     for draft in drafts:
         first.setdefault(draft.key, draft)
     return list(first.values())
+
+
+def _ruled(
+    rules: Sequence[Rule], drafts: list[Draft], problems: Problems, gates: Gates
+) -> list[Draft]:
+    """Return the drafts with the rules that speak of them; rules of none go to `problems`."""
+    named = matched(rules, [d.settings for d in drafts], problems)
+    if not rules:
+        return drafts
+    can = [measures_of(d.trial, len(gates.data(d.trial.data, "test").classes)) for d in drafts]
+    spoken = {k: set(trials) for k, trials in measurable(rules, named, can, problems).items()}
+    each = [tuple(k for k, trials in spoken.items() if i in trials) for i in range(len(drafts))]
+    return [replace(d, rules=r) for d, r in zip(drafts, each, strict=True)]
 
 
 def _draft(trial: Trial, gates: Gates) -> Draft:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from casemate.campaign.sections import Hardware
     from casemate.campaign.trials import Trial
 
-__all__ = ["check_measurable", "measures_of", "needs"]
+__all__ = ["measurable", "measures_of", "needs"]
 
 _TOP = 5
 _BACKDOOR, _WEIGHTS = "backdoor-data", "backdoor-weights"
@@ -180,26 +180,31 @@ def _of_defense(defense: object, *, attacked: bool) -> set[str]:
     return set(said) - (set() if attacked else set(_REMOVAL[1:]))
 
 
-def check_measurable(
+def measurable(
     rules: Sequence[Rule],
-    spoken: Mapping[int, Sequence[int]],
+    named: Mapping[int, Sequence[int]],
     measures: Sequence[frozenset[str]],
     problems: Problems,
-) -> None:
-    """Note rules on what none of the trials that they speak of can measure.
+) -> dict[int, list[int]]:
+    """Return the trials that each rule speaks of, by its number: those that can measure it.
+
+    A rule on what none can measure would pass in silence: it goes to `problems`.
 
     Args:
         rules: The policy.
-        spoken: Positions of the trials that each rule speaks of, by its number.
+        named: Positions of the trials that each rule's `where` names, by its number.
         measures: Of each trial, as `measures_of` returns them.
         problems: Told what is wrong.
     """
+    found = {}
     for rule in rules:
-        trials = spoken[rule.number]
-        if trials and not any(rule.measure in measures[i] for i in trials):
+        trials = named[rule.number]
+        found[rule.number] = [i for i in trials if rule.measure in measures[i]]
+        if trials and not found[rule.number]:
             whose = "that it speaks of " if rule.where else ""
             problems.add(
                 ("policy", rule.number, "measure"),
                 f'no trial {whose}can measure "{rule.measure}", so the rule checks nothing: that '
                 f"takes {needs(rule.measure)}; add it, or remove the rule",
             )
+    return found

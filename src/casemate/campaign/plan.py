@@ -34,6 +34,7 @@ class Planned:
         settings: The trial as resolved, as `TrialRecord.settings`.
         threat: Id of the threat in the taxonomy; "" if nobody attacks.
         control: Whether the "attack" is one to compare with, and no attacker, or there is none.
+        rules: Positions of the rules of the policy that speak of it.
         n: Samples that it attacks.
         cost: The most samples that it sends through its model.
         cached: Whether the evidence is there already.
@@ -47,6 +48,7 @@ class Planned:
     settings: dict[str, Any]
     threat: str
     control: bool
+    rules: tuple[int, ...]
     n: int
     cost: Cost
     cached: bool
@@ -155,6 +157,7 @@ def make_plan(
                 settings=draft.settings,
                 threat=_threat(draft.trial),
                 control=_control(draft.trial),
+                rules=draft.rules,
                 n=draft.n,
                 cost=draft.cost,
                 cached=cached,

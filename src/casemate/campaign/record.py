@@ -26,6 +26,7 @@ class TrialRecord:
         settings: The trial as resolved, plain JSON data: "data", "model", "attack" {"name", ...},
             "goal" {"from", "to"}, "defense" {"name", ...} or None, "attacker", "samples", "seed".
         threat: Id of the threat in the taxonomy.
+        rules: Positions of the rules of the policy that speak of it; None are those of `where`.
         control: Whether the "attack" is one to compare with, such as noise, and no attacker.
         status: Whether there is evidence.
         seconds: Wall time of the run that made the evidence.
@@ -44,6 +45,7 @@ class TrialRecord:
     settings: dict[str, Any]
     threat: str
     status: Status
+    rules: tuple[int, ...] | None = None
     control: bool = False
     seconds: float = 0.0
     made: dict[str, Any] = field(default_factory=dict)

@@ -20,6 +20,7 @@ _KINDS = {
     "bool_type": "true or false",
     "dict_type": "a mapping, with a key and a value on each line",
     "list_type": "a list, with a dash before each entry",
+    "path_type": "the path of a file, as text",
     "string_type": "text",
     "tuple_type": "a list",
 }

@@ -17,7 +17,9 @@ from casemate.evidence import MEASURES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Rule", "RuleFile", "matched", "read_frame_rules", "read_rules"]
+    from casemate.campaign.record import TrialRecord
+
+__all__ = ["Rule", "RuleFile", "matched", "read_frame_rules", "read_rules", "speaking"]
 
 _SETTINGS = (
     "data",
@@ -41,7 +43,7 @@ _TAGS = ("name", "source", "architecture", "factory", "onnx", "sklearn", "functi
 
 
 class RuleFile(BaseModel):
-    """One rule: a bound on a measurement, for the trials that `where` names (all if omitted)."""
+    """One rule: a bound on a measurement, for the trials that can make it and `where` names."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -84,8 +86,15 @@ class Rule:
     written: dict[str, Any]
 
     def matches(self, settings: Mapping[str, Any]) -> bool:
-        """Whether the rule speaks of a trial with these settings."""
+        """Whether `where` names a trial with these settings."""
         return all(_holds(settings, key, wanted) for key, wanted in self.where.items())
+
+
+def speaking(rules: Sequence[Rule], trial: TrialRecord) -> list[Rule]:
+    """Return the rules that speak of a trial: `where` names it, and it can measure the measure."""
+    if trial.rules is None:
+        return [rule for rule in rules if rule.matches(trial.settings)]
+    return [rule for rule in rules if rule.number in trial.rules]
 
 
 def read_rules(sections: Sequence[dict[str, Any]], problems: Problems) -> tuple[Rule, ...]:
@@ -154,9 +163,9 @@ def read_frame_rules(sections: Sequence[dict[str, Any]]) -> tuple[Rule, ...]:
 def matched(
     rules: Sequence[Rule], trials: Sequence[Mapping[str, Any]], problems: Problems
 ) -> dict[int, list[int]]:
-    """Return the positions of the trials that each rule speaks of, by the rule's number.
+    """Return the positions of the trials that the rules' `where` names, by the rule's number.
 
-    A rule that speaks of no trial is a slip that would pass in silence: it goes to `problems`.
+    A rule that names no trial is a slip that would pass in silence: it goes to `problems`.
     """
     found = {}
     for rule in rules:

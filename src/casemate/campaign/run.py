@@ -159,6 +159,7 @@ class _Run:
             "settings": planned.settings,
             "threat": planned.threat,
             "control": planned.control,
+            "rules": planned.rules,
             "replay": replay.command(key),
             "made": made,
         }

@@ -15,6 +15,7 @@ __all__ = [
     "changed",
     "figure",
     "leaves",
+    "meant",
     "short_name",
     "title",
     "titles",
@@ -99,7 +100,7 @@ def _apart(namesakes: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Return for each trial the settings in which some of them differ, in words."""
     if len(namesakes) == 1:
         return [[]]
-    rows = [leaves(settings) for settings in namesakes]
+    rows = [leaves(meant(settings)) for settings in namesakes]
     names = dict.fromkeys(name for row in rows for name in row)
     differing = [n for n in names if len({repr(row.get(n, _ABSENT)) for row in rows}) > 1]
     if _DIGEST in differing:  # a hash, and it follows from what else differs
@@ -195,6 +196,15 @@ _ABSENT = object()
 
 def _or_absent(values: Mapping[str, Any], name: str) -> str:
     return figure(values[name]) if name in values else "absent"
+
+
+def meant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial's settings without what means nothing: how floating-point numbers are cut."""
+    hardware = settings.get("hardware") or {}
+    form = hardware.get("format") or {}
+    if str(form.get("name", "int")).startswith("int"):
+        return dict(settings)
+    return {**settings, "hardware": {**hardware, "format": {"name": form["name"]}}}
 
 
 def leaves(value: Any, name: str = "") -> dict[str, Any]:

@@ -64,6 +64,7 @@ def specification(*, factory: str | None, weights: str | None, data: str | None)
         model=_model(factory, weights),
         data=_data(data),
         training=_TRAINING if factory is None else _NO_TRAINING,
+        hardware=_HARDWARE,
     )
 
 
@@ -111,6 +112,14 @@ _TRAINING = """\
   #   seed: [0, 1, 2]                # one model is one observation of training's randomness
 """
 
+_HARDWARE = """\
+  # what wrong bits do to the model as deployed, by accident and chosen, and behind a defense
+  # - hardware:
+  #     format: [float32, int8]
+  #     attack: [{name: random-faults}, {name: bfa}, {name: random-flips}]
+  #     defense: [null, {name: secded}]
+"""
+
 _NO_TRAINING = """\
   # attacks on training need a model that is trained here: a factory with a recipe and no weights
 """
@@ -145,7 +154,7 @@ trials:
   #   goal: {{from: 3, to: 8}}         # class names or numbers; without "to", any wrong class
   #   defense: {{name: median}}
   #   attacker: [before, aware]      # not knowing the defense, or differentiating through it
-{training}
+{training}{hardware}
 # fail, pass or inconclusive, judged by the 95 % interval; exit code 1 if violated
 policy:
   - {{measure: attack success rate, at_most: 0.3, where: {{attack: pgd, attack.epsilon: 2/255}}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from casemate.campaign.policy import judge
-from casemate.campaign.rules import read_frame_rules
+from casemate.campaign.rules import read_frame_rules, speaking
 from casemate.campaign.words import titles
 from casemate.cli.console import err, out, plain, say, table
 from casemate.report.formats import hundredths
@@ -91,8 +91,8 @@ def _judged(trial: TrialRecord, rules: Sequence[Rule], shown: str) -> str:
         return "-"
     about = dict.fromkeys(
         rule.measure
-        for rule in rules
-        if rule.matches(trial.settings) and judge(rule, trial.evidence).verdict is trial.verdict
+        for rule in speaking(rules, trial)
+        if judge(rule, trial.evidence).verdict is trial.verdict
     )
     if list(about) in ([], [shown]):
         return trial.verdict.value

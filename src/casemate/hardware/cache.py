@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from casemate.errors import UsageError
+from casemate.hardware.changes import peaks
 from casemate.hardware.graph import Channelwise, Site
 
 if TYPE_CHECKING:
@@ -29,13 +31,22 @@ class Cache:
         graph: The network.
         values: The memory's numbers, without faults.
         x: (n, *shape) inputs of the network.
+
+    Raises:
+        UsageError: If inputs have another shape.
     """
 
     def __init__(self, graph: Graph, values: Mapping[str, Tensor], x: Tensor) -> None:
         self.graph = graph
         self.values = values
+        if tuple(x.shape[1:]) != tuple(graph.shape):
+            raise UsageError(
+                f"inputs have the shape {tuple(x.shape[1:])}, but the model was deployed for "
+                f"{tuple(graph.shape)}; give a batch of such"
+            )
         self.x = x = x.contiguous()  # so that windows can be cut out of it and of the outputs
         self.outputs: list[Tensor] = []
+        self._peaks: dict[int, Tensor] = {}
         with torch.no_grad():
             for first in range(0, len(x), _RUN):
                 part = slice(first, first + _RUN)
@@ -68,6 +79,13 @@ class Cache:
     def output(self, node: int) -> Tensor:
         """Return (n, *shape), what the node gave; of -1 the input."""
         return self.x if node < 0 else self.outputs[node]
+
+    def peaks(self, node: int) -> Tensor:
+        """Return (n, channels), the largest size of a number in each channel of the output."""
+        if node not in self._peaks:
+            out = self.outputs[node]
+            self._peaks[node] = peaks(out.flatten(0, 1)).view(out.shape[:2])
+        return self._peaks[node]
 
     def site(self, node: int) -> Site:
         """Return the node's inputs and output."""

@@ -235,7 +235,8 @@ class _Behind:
     def _reading(self) -> Reading:
         labels = self._bench.evaluation.labels
         shown = self.predicted if self.moved is None else self.moved
-        return reading_of(labels, self.predicted, shown, self._attack.aim)
+        classes = self._bench.bare.graph.nodes[-1].shape[0]
+        return reading_of(labels, self.predicted, shown, self._attack.aim, classes)
 
 
 def _as_cases(bench: Bench, sets: Sequence[Sequence[int]]) -> tuple[Cases, OwnFlips]:

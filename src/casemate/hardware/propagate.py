@@ -168,7 +168,6 @@ class Propagator:
         sums = self.graph.nodes[node].holds == "int32"
         if sums and any(abs(c.by) > _SMALL for s in starts for c in s.changes):
             value = value.double()
-        before = peaks(value.flatten(0, 1)) if isinstance(op, Layer) and not sums else None
         op.renew(site, [s.changes for s in starts], value)
         if sums:
             value = wrapped(value)
@@ -184,8 +183,9 @@ class Propagator:
             return self._full(node, starts[c].changes, image)
 
         number = torch.tensor([s.case for s in starts], device=device)
-        if before is not None:
+        if isinstance(op, Layer) and not sums:
             # what is left of a number that a much larger one was taken from is rounding
+            before = self.cache.peaks(node)[:, channel].T.reshape(-1)
             lost = ~(before <= _LOST * peaks(value)) | ~torch.isfinite(before)
             if bool(lost.any()):
                 self.sweep.run_full(number, rows.at(lost), full)

@@ -6,6 +6,7 @@ network where tracing fails, because of control flow that depends on the input f
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -40,7 +41,7 @@ def traced(module: nn.Module, shape: tuple[int, ...]) -> Graph:
         shape: Of one input as the module gets it.
 
     Raises:
-        UsageError: If it does not return one tensor with one row an input.
+        UsageError: If it takes no such input, or does not return one tensor with one row an input.
     """
     probe = torch.zeros(_PROBED, *shape)
     try:
@@ -96,8 +97,17 @@ def _opaque(module: nn.Module, probe: Tensor, shape: tuple[int, ...], error: Exc
     """Return the whole module as one operation."""
     tensors = tensors_of(module)
     run = _call_of(module, "the model")
-    with torch.no_grad():
-        out = run({n: t.detach() for n, t in tensors.items()}, probe)
+    try:
+        with torch.no_grad():
+            out = run({n: t.detach() for n, t in tensors.items()}, probe)
+    except UsageError:
+        raise
+    except Exception as failure:
+        why = str(failure).strip().partition("\n")[0] or type(failure).__name__
+        raise UsageError(
+            f"{type(module).__name__} takes no batch of inputs of shape {tuple(shape)} ({why}); "
+            "give the shape of one input as the module gets it"
+        ) from failure
     if len(out) != len(probe):
         raise UsageError(
             f"the model returned {tuple(out.shape)} for {len(probe)} inputs; a classifier returns "
@@ -198,7 +208,10 @@ class _Builder:
         return Graph(nodes=kept, shape=self.shape, notes=_slow(kept))
 
     def _add(self, node: fx.Node) -> None:
-        name = str(node.target) if node.op == "call_module" else node.name
+        source = node
+        if self._is_one_of_several(node):
+            source = cast("fx.Node", node.args[0])
+        name = str(source.target) if source.op == "call_module" else node.name
         op, inputs = self._known(node) or self._generic(node)
         out = self.outputs[node.name]
         if out.shape[:1] != (_PROBED,) or not out.is_floating_point():
@@ -262,13 +275,18 @@ class _Builder:
 
     def _generic(self, node: fx.Node) -> _Known:
         """Return an operation that calls what the node calls."""
+        if self._is_one_of_several(node):  # such as attention, of that and its weights
+            op, inputs = self._generic(cast("fx.Node", node.args[0]))
+            assert isinstance(op, Opaque)  # noqa: S101 - it never is another here
+            which = cast("Any", node.args[1])
+            several = cast("Any", op.run)
+            return Opaque(run=lambda v, *xs: several(v, *xs)[which], tensors=op.tensors), inputs
         inputs = [n for n in node.all_input_nodes if n in self.at]
         constants = [n for n in node.all_input_nodes if n not in self.at]
         if any(n.op != "get_attr" for n in constants):
             raise TypeError(f"{node.name} depends on sizes that are computed")
-        if node.op == "call_module":
-            return self._opaque_module(node, inputs)
         held = {n: self._attribute(str(n.target)) for n in constants}
+        call, names = self._called(node)
 
         def run(values: Mapping[str, Tensor], *xs: Tensor) -> Tensor:
             # what works in place must not change what a cache holds
@@ -277,25 +295,32 @@ class _Builder:
             }
             args: Any = fx.map_arg(node.args, lambda n: given[n])
             kwargs: Any = fx.map_arg(node.kwargs, lambda n: given[n])
-            if node.op == "call_method":
-                return cast("Tensor", getattr(args[0], str(node.target))(*args[1:], **kwargs))
-            return cast("Tensor", cast("Any", node.target)(*args, **kwargs))
+            return cast("Tensor", call(values, *args, **kwargs))
 
-        read = tuple(n for n in held.values() if isinstance(n, str))
-        return Opaque(run=run, tensors=read), inputs
+        read = (*names, *(n for n in held.values() if isinstance(n, str)))
+        return Opaque(run=run, tensors=tuple(dict.fromkeys(read))), inputs
 
-    def _opaque_module(self, node: fx.Node, inputs: list[fx.Node]) -> _Known:
-        path = str(node.target)
-        module = self.traced.get_submodule(path)
-        if len(inputs) != len(node.args) or node.kwargs:
-            raise TypeError(f"{path} is called with more than tensors")
-        call = _call_of(module, path)
-        names = {local: self._name(module, path, local) for local in tensors_of(module)}
+    def _is_one_of_several(self, node: fx.Node) -> bool:
+        """Return whether a node is one of the tensors that another returns."""
+        source = node.args[0] if node.args else None
+        picks = node.target is operator.getitem and isinstance(source, fx.Node)
+        return picks and isinstance(self.outputs[cast("fx.Node", source).name], (tuple, list))
 
-        def run(values: Mapping[str, Tensor], *xs: Tensor) -> Tensor:
-            return call({local: values[name] for local, name in names.items()}, *xs)
+    def _called(self, node: fx.Node) -> tuple[Callable[..., Any], tuple[str, ...]]:
+        """Return what a node calls with all tensors and its arguments, and which it reads."""
+        target = cast("Any", node.target)
+        if node.op == "call_method":
+            return lambda _, x, *args, **kwargs: getattr(x, target)(*args, **kwargs), ()
+        if node.op != "call_module":
+            return lambda _, *args, **kwargs: target(*args, **kwargs), ()
+        module = self.traced.get_submodule(target)
+        names = {local: self._name(module, target, local) for local in tensors_of(module)}
 
-        return Opaque(run=run, tensors=tuple(names.values())), inputs
+        def call(values: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+            own = {local: values[name] for local, name in names.items()}
+            return functional_call(module, own, args, kwargs)
+
+        return call, tuple(names.values())
 
     def _attribute(self, path: str) -> Any:
         """Return the name of a parameter or buffer, or any other attribute itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from casemate.report.flipped import flipped
 from casemate.report.gallery import gallery
 from casemate.report.threat_models import identifiers
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from casemate.report.curves import Chart
     from casemate.report.facts import Facts
+    from casemate.report.flipped import Flipped
     from casemate.report.gallery import Gallery
     from casemate.report.threat_models import Identifier
 
@@ -27,6 +29,7 @@ class Exhibit:
         facts: The trial.
         chart: Success against budget on the same system with the same goal, or None.
         gallery: Samples, or None.
+        flipped: The bits that the attacker flips, in their order.
         identifiers: Entries of public catalogs that it is evidence relevant to.
         rule: The rule of the policy that the trial breaks, as written, or None.
     """
@@ -34,6 +37,7 @@ class Exhibit:
     facts: Facts
     chart: Chart | None
     gallery: Gallery | None
+    flipped: tuple[Flipped, ...]
     identifiers: tuple[Identifier, ...]
     rule: Mapping[str, Any] | None = None
 
@@ -46,6 +50,7 @@ def exhibit(
         facts=facts,
         chart=charts.get(facts.number),
         gallery=gallery(facts),
+        flipped=flipped(facts),
         identifiers=identifiers(facts.threat.entry),
         rule=rule,
     )

@@ -8,7 +8,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from casemate.campaign.words import amount, chain, leaves, short_name
+from casemate.campaign.words import amount, chain, leaves, meant, short_name
 from casemate.evidence import Verdict
 from casemate.report import formats
 from casemate.report.threat_models import ThreatFacts, threat_facts
@@ -261,7 +261,7 @@ def varying(facts: Sequence[Facts], *without: str) -> dict[int, str]:
     rows = {
         f.number: leaves(
             _without(
-                f.trial.settings,
+                meant(f.trial.settings),
                 (
                     *_SHOWN,
                     *without,

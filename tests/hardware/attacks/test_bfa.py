@@ -9,6 +9,7 @@ import torch
 from casemate.errors import ParameterError, UsageError
 from casemate.hardware.attacks.bfa import BFA
 from casemate.hardware.attacks.random_flips import RandomFlips
+from casemate.hardware.attacks.readings import Reading
 from casemate.random import stream
 from casemate.threats import Stage, taxonomy
 
@@ -95,3 +96,10 @@ def test_labels_need_not_be_known(deployed, digits):
 def test_the_threat_is_in_the_taxonomy(attack):
     assert attack.threat.stage is Stage.HARDWARE
     assert Stage.HARDWARE in taxonomy()[attack.threat.threat].stages
+
+
+@pytest.mark.parametrize(("classes", "level"), [(10, 0.11), (2, 0.55), (100, 0.011)])
+def test_the_goal_is_a_tenth_better_than_guessing_if_nothing_is_said(classes, level):
+    for accuracy, reached in ((level - 1e-9, True), (level + 1e-9, False)):
+        assert BFA().wants(Reading(classes=classes, accuracy=accuracy)) is reached
+    assert not BFA(level=0.01).wants(Reading(classes=classes, accuracy=0.0105))

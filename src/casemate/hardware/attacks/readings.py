@@ -27,15 +27,17 @@ _AT_ONCE = 256  # images
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Shares of the evaluation data, all in [0, 1].
+    """Shares of the evaluation data, in [0, 1].
 
     Attributes:
+        classes: How many the model knows; no share.
         accuracy: Of all, those whose prediction is right.
         success: Of those that are aimed at, those whose prediction is the target; None without aim.
         others: Of those that are not aimed at, those whose prediction is right; None if there are
             none.
     """
 
+    classes: int
     accuracy: float
     success: float | None = None
     others: float | None = None
@@ -157,6 +159,7 @@ class Judge:
         moved: Tensor | None = None,
     ) -> None:
         self._labels, self._aim = samples.labels, aim
+        self._classes = graph.nodes[-1].shape[0]
         self._watch = Watch(graph, values, samples.x, first)
         self._moved = None if moved is None else Watch(graph, values, moved, first)
         self.before = self.read(values)
@@ -167,10 +170,12 @@ class Judge:
         shown = predicted
         if self._aim is not None and self._moved is not None:
             shown = self._moved.predictions(values)
-        return reading_of(self._labels, predicted, shown, self._aim)
+        return reading_of(self._labels, predicted, shown, self._aim, self._classes)
 
 
-def reading_of(labels: Tensor, predicted: Tensor, shown: Tensor, aim: Aim | None) -> Reading:
+def reading_of(
+    labels: Tensor, predicted: Tensor, shown: Tensor, aim: Aim | None, classes: int
+) -> Reading:
     """Return how predictions fare.
 
     Args:
@@ -178,12 +183,14 @@ def reading_of(labels: Tensor, predicted: Tensor, shown: Tensor, aim: Aim | None
         predicted: (n,) of the inputs as they are.
         shown: (n,) of the inputs as the attacker shows them.
         aim: What the attacker wants of which inputs; None is only wrong predictions.
+        classes: How many the model knows.
     """
     right = predicted == labels
     if aim is None:
-        return Reading(accuracy=_share(right) or 0.0)
+        return Reading(classes=classes, accuracy=_share(right) or 0.0)
     aimed = aim.at(labels)
     return Reading(
+        classes=classes,
         accuracy=_share(right) or 0.0,
         success=_share(shown[aimed] == aim.target),
         others=_share(right[~aimed]),

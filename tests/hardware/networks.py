@@ -83,6 +83,8 @@ def network(  # noqa: C901, PLR0912, PLR0915 - one line for each kind of layer
             made = [nn.BatchNorm2d(c), nn.SiLU(), nn.Dropout(0.5)]
         elif c % 2 == 0:
             made = [nn.Conv2d(c, 2 * c, 3, padding=1, groups=2), nn.ReLU()]
+            if pick(2):  # one channel of the first is all of a group of the second, or some of it
+                made.append(nn.Conv2d(2 * c, 2 * c, 3, padding=1, groups=(c, 2)[pick(2)]))
         for layer in made:
             probe = layer.eval()(probe)
         layers += made

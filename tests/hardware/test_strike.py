@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from casemate.errors import ParameterError, UsageError
-from casemate.hardware import injector
+from casemate.hardware import room
 from casemate.hardware.attacks import bit_errors
 from casemate.hardware.attacks.bfa import BFA
 from casemate.hardware.attacks.bit_errors import BitErrors
@@ -463,7 +463,7 @@ def test_a_limit_of_memory_changes_no_figure_and_one_too_small_is_a_sentence(sma
     attack = RandomFaults(estimator="exhaustive")
     whole = struck(attack, small())
     image = bytes_per_image(small().bare.graph)
-    parts = struck(attack, small(memory_limit=injector._WORK + 7 * image))
+    parts = struck(attack, small(memory_limit=room._FIXED + room._LEAST * room._EACH + 7 * image))
     assert figures(parts) == figures(whole)
     with pytest.raises(
         ParameterError, match="memory_limit is 2 MiB, but one image at a time takes"

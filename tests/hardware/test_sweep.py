@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from casemate.hardware import sweep
 from casemate.hardware.cases import flips
 from casemate.hardware.implementation import deploy
 from casemate.hardware.propagate import Propagator
@@ -109,7 +108,7 @@ def test_rows_are_split_where_their_boxes_grow(monkeypatch):
     element = np.arange(sites.bits // 32)
     upsets = Upsets.inverted(*sites.locate(element * 32 + 30), np.zeros_like(element) - 1)
     expected = held.upset(upsets)
-    monkeypatch.setattr(sweep, "ELEMENTS", 1000)
+    held.sweep.elements = 1000
     monkeypatch.setattr(Sweep, "step", lambda self, node: 10**6)  # as where boxes were small before
     stepped, sizes = Sweep._stepped, []
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Cache"]
 
 _NUMBER = 4  # bytes
-_RUN = 256  # images that run through the network at once
 
 
 class Cache:
@@ -31,12 +30,15 @@ class Cache:
         graph: The network.
         values: The memory's numbers, without faults.
         x: (n, *shape) inputs of the network.
+        elements: Of the largest output of those that run at once.
 
     Raises:
         UsageError: If inputs have another shape.
     """
 
-    def __init__(self, graph: Graph, values: Mapping[str, Tensor], x: Tensor) -> None:
+    def __init__(
+        self, graph: Graph, values: Mapping[str, Tensor], x: Tensor, elements: int
+    ) -> None:
         self.graph = graph
         self.values = values
         if tuple(x.shape[1:]) != tuple(graph.shape):
@@ -48,8 +50,9 @@ class Cache:
         self.outputs: list[Tensor] = []
         self._peaks: dict[int, Tensor] = {}
         with torch.no_grad():
-            for first in range(0, len(x), _RUN):
-                part = slice(first, first + _RUN)
+            step = graph.batch(elements)
+            for first in range(0, len(x), step):
+                part = slice(first, first + step)
                 graph.trace(values, x[part], partial(self._keep, part))
         self._sites = [
             Site(tuple(self.output(j) for j in node.inputs), self.outputs[i], values)

@@ -17,8 +17,8 @@ from casemate.hardware.cases import flips
 from casemate.hardware.chosen import chosen
 from casemate.hardware.defenses.guarding import Fitted, ProductCheck
 from casemate.hardware.implementation import deploy
-from casemate.hardware.injector import MEBI, images_at_once
 from casemate.hardware.multiplications import multiplications
+from casemate.hardware.room import MEBI, room
 from casemate.stats import Measurement, difference, rate
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def check(attack: ChosenFlips | Accident | None, bench: Bench) -> None:
     if attack is not None:
         attack.check(bench.bare)
         if isinstance(attack, Accident) and bench.memory_limit is not None:
-            images_at_once(bench.bare.graph, bench.memory_limit)
+            room(bench.bare.graph, bench.memory_limit)  # refuses what holds no image
     if bench.module is not None:
         if attack is not None and not isinstance(attack, ChosenFlips):
             raise ParameterError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from casemate.hardware.growth import Growth
 
 __all__ = ["Change", "Channelwise", "Graph", "Node", "Op", "Site"]
+
+_MOST = 256  # samples that run at once
+_NUMBERS = 1 << 23  # of their largest output: 32 MiB of float32
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,15 @@ class Graph:
     holds: str = "float32"
     notes: tuple[str, ...] = field(default=())
     exact: bool = False
+
+    def batch(self, numbers: int = _NUMBERS) -> int:
+        """Return how many samples run through it at once, so that memory is bounded.
+
+        Args:
+            numbers: That their largest output has at most, where there is more than one sample.
+        """
+        largest = max(math.prod(shape) for shape in (self.shape, *(n.shape for n in self.nodes)))
+        return max(1, min(_MOST, numbers // max(1, largest)))
 
     @cached_property
     def readers(self) -> dict[str, tuple[int, ...]]:

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Implementation", "deploy"]
 
-_AT_ONCE = 256  # images
-
 
 @dataclass(frozen=True, eq=False)
 class Implementation:
@@ -69,7 +67,10 @@ class Implementation:
         """Return (b, classes) scores of (b, *shape) inputs as the network gets them."""
         with torch.no_grad():
             return torch.cat(
-                [self.graph.forward(self.memory.values, p) for p in torch.split(x, _AT_ONCE)]
+                [
+                    self.graph.forward(self.memory.values, part)
+                    for part in torch.split(x, self.graph.batch())
+                ]
             )
 
 

@@ -6,9 +6,9 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from casemate.errors import ParameterError
-from casemate.hardware.cache import bytes_per_image
 from casemate.hardware.effects import Effects
 from casemate.hardware.propagate import Propagator
+from casemate.hardware.room import room
 from casemate.hardware.spread import Spread
 from casemate.hardware.sweep import ELEMENTS
 
@@ -19,36 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from casemate.hardware.cases import Cases
-    from casemate.hardware.graph import Graph
     from casemate.hardware.implementation import Implementation
     from casemate.hardware.upsets import Upsets
 
-__all__ = ["MEBI", "Injector", "images_at_once"]
-
-_WORK = 24 * 4 * ELEMENTS  # bytes: what the tensors of a batch of rows take besides the cache
-MEBI = 1 << 20
-"""Bytes of a mebibyte."""
-
-
-def images_at_once(graph: Graph, memory: int) -> int:
-    """Return on how many images faults are tried at once.
-
-    Args:
-        graph: The deployed network.
-        memory: Bytes that activations and work may take.
-
-    Raises:
-        ParameterError: If that is not even one.
-    """
-    each = bytes_per_image(graph)
-    images = (memory - _WORK) // each
-    if images < 1:
-        raise ParameterError(
-            "memory_limit",
-            f"is {memory / MEBI:.3g} MiB, but one image at a time takes "
-            f"{(_WORK + each) // MEBI + 1} MiB; allow as much",
-        )
-    return images
+__all__ = ["Injector"]
 
 
 class Injector:
@@ -70,9 +44,10 @@ class Injector:
             raise ParameterError("samples", "is 0, but faults need at least one image")
         self.implementation = implementation
         self._x = x
-        self._step = len(x)
+        self._step, self._elements = len(x), ELEMENTS
         if memory is not None:
-            self._step = min(len(x), images_at_once(implementation.graph, memory))
+            found = room(implementation.graph, memory)
+            self._step, self._elements = min(len(x), found.images), found.elements
         self._spread = Spread.of(
             implementation.graph,
             {name: v.to(x.device) for name, v in implementation.memory.values.items()},
@@ -118,4 +93,5 @@ class Injector:
 
     def _propagator(self, low: int) -> Propagator:
         made = self.implementation
-        return Propagator(made.graph, made.memory, self._x[low : low + self._step], self._spread)
+        part = self._x[low : low + self._step]
+        return Propagator(made.graph, made.memory, part, self._spread, elements=self._elements)

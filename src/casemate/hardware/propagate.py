@@ -49,15 +49,22 @@ class Propagator:
         memory: Its words, without faults.
         x: (n, *shape) inputs of the network.
         spread: Of the network with these words; computed if omitted.
+        elements: Of one tensor of a batch of rows.
     """
 
     def __init__(
-        self, graph: Graph, memory: Memory, x: Tensor, spread: Spread | None = None
+        self,
+        graph: Graph,
+        memory: Memory,
+        x: Tensor,
+        spread: Spread | None = None,
+        *,
+        elements: int = ELEMENTS,
     ) -> None:
         self.graph = graph
         self.memory = memory
         self.values = {name: v.to(x.device) for name, v in memory.values.items()}
-        self.sweep = Sweep(graph, self.values, x, spread)
+        self.sweep = Sweep(graph, self.values, x, spread, elements=elements)
         self.cache = self.sweep.cache
 
     @property
@@ -112,7 +119,7 @@ class Propagator:
                 yield None, [start]
         for node, all_starts in by_node.items():
             each = len(self.cache) * math.prod(self.graph.nodes[node].shape[1:])
-            step = max(1, ELEMENTS // max(1, each))
+            step = max(1, self.sweep.elements // max(1, each))
             all_starts.sort(key=lambda s: s.changes[0].index[0])  # one channel together
             for i in range(0, len(all_starts), step):
                 yield node, all_starts[i : i + step]

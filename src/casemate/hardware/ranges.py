@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ranges"]
 
-_AT_ONCE = 256  # images
-
 
 def ranges(graph: Graph, values: Mapping[str, Tensor], x: Tensor) -> dict[int, tuple[float, float]]:
     """Return the lowest and highest value of each node's output, and of the input at -1.
@@ -41,7 +39,7 @@ def ranges(graph: Graph, values: Mapping[str, Tensor], x: Tensor) -> dict[int, t
         found[i] = (low, high)
 
     with torch.no_grad():
-        for part in torch.split(x, _AT_ONCE):
+        for part in torch.split(x, graph.batch()):
             graph.trace(values, part, seen)
     for i, node in enumerate(graph.nodes):
         if not all(map(math.isfinite, found[i])):

@@ -46,6 +46,7 @@ class Sweep:
         values: The memory's numbers, without faults.
         x: (n, *shape) inputs of the network.
         spread: Of that network with these numbers; computed if omitted.
+        elements: Of one tensor of a batch of rows.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class Sweep:
         values: Mapping[str, Tensor],
         x: Tensor,
         spread: Spread | None = None,
+        *,
+        elements: int = ELEMENTS,
     ) -> None:
         self.graph = graph
         self.values = values
-        self.cache = Cache(graph, values, x)
+        self.elements = elements
+        self.cache = Cache(graph, values, x, elements)
         spread = Spread.of(graph, values) if spread is None else spread
         self._growth = spread.growth
         with torch.no_grad():
@@ -120,7 +124,7 @@ class Sweep:
                 for pushed in self._pushed(node, mine, start, reach[part], watched=watched):
                     self._settle(number, pushed, full)
                     largest = max(largest, pushed.largest)
-                step = max(least, ELEMENTS // largest)  # small boxes: more of them at once
+                step = max(least, self.elements // largest)  # small boxes: more of them at once
 
     def _is_checked(self, node: int) -> bool:
         """Return whether rows are looked at behind a node: where much is masked, and once."""
@@ -149,7 +153,7 @@ class Sweep:
 
     def step(self, node: int) -> int:
         """Return how many rows are followed at once from a node on."""
-        return max(1, ELEMENTS // self._largest[node])
+        return max(1, self.elements // self._largest[node])
 
     def _run_on(self, node: int, rows: Rows, boxes: Mapping[int, Box]) -> tuple[Tensor, Tensor]:
         """Return rows' scores, run in full from a node on with changed outputs, and doubts."""
@@ -195,12 +199,12 @@ class Sweep:
 
     def _fitting(self, i: int, live: _Live) -> int:
         """Return with how many of some rows a node's changed output is no larger than allowed."""
-        if len(live.rows) * math.prod(self.graph.nodes[i].shape) <= ELEMENTS:
+        if len(live.rows) * math.prod(self.graph.nodes[i].shape) <= self.elements:
             return len(live.rows)
         given = [live.boxes.get(j) for j in self.graph.nodes[i].inputs]
         one = [None if b is None else b.at(slice(0, 1)) for b in given]  # all are of one size
         made = self.graph.nodes[i].op.push(self.cache.site(i), live.rows.at(slice(0, 1)), one)
-        return max(1, ELEMENTS // math.prod(made.size))
+        return max(1, self.elements // math.prod(made.size))
 
     def _none_ended(self, largest: int, live: _Live, stopped: list[tuple[int, _Live]]) -> _Pushed:
         """Return rows of which none came to the end."""

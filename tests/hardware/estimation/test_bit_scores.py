@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def test_parts_of_images_make_no_difference(monkeypatch):
     names = ["0.weight", "6.bias"]
     once = all_pulls(made.graph, made.memory.values, x, names)
     monkeypatch.setattr("casemate.hardware.estimation.sensitivity._ELEMENTS", 60)
-    monkeypatch.setattr("casemate.hardware.estimation.sensitivity._RUN", 3)
+    each = sum(math.prod(node.shape) for node in made.graph.nodes)
+    monkeypatch.setattr("casemate.hardware.estimation.sensitivity._RUN", 3 * each)
     parts = all_pulls(made.graph, made.memory.values, x, names)
     for name in names:
         torch.testing.assert_close(once[name], parts[name])

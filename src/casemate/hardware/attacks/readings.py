@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Aim", "Judge", "Reading", "Watch", "outputs_before", "reading_of"]
 
-_AT_ONCE = 256  # images
-
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -116,7 +114,7 @@ class Watch:
         self, graph: Graph, values: Mapping[str, Tensor], x: Tensor, first: int = 0
     ) -> None:
         self._graph, self._first = graph, first
-        self._parts = torch.split(x, _AT_ONCE)
+        self._parts = torch.split(x, graph.batch())
         self._known = [outputs_before(first, graph, values, part) for part in self._parts]
 
     def scores(self, values: Mapping[str, Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["pulls", "soft_margin"]
 
-_ELEMENTS = 1 << 22  # of a tensor of gradients: 16 MiB of float32
-_RUN = 256  # images that run through the network at once
+_ELEMENTS = 1 << 21  # of a tensor of gradients: 8 MiB of float32
+_RUN = 1 << 22  # numbers of all outputs together that gradients run through: 16 MiB of float32
 _LEAST = 1e-6  # of the largest score: scores nearer than that are a tie
 _SOFT = 4.0  # the larger, the less do scores below the second count in the margin
 
@@ -43,7 +44,8 @@ def pulls(
         images. Every name comes several times, with other images each.
     """
     nodes = sorted({i for name in tensors for i in graph.readers.get(name, ())})
-    for part in torch.split(x, _RUN):
+    each = sum(math.prod(node.shape) for node in graph.nodes)
+    for part in torch.split(x, max(1, min(graph.batch(), _RUN // each))):
         outputs = _outputs(graph, values, part)
         margin = soft_margin(outputs[len(graph.nodes) - 1])
         if not margin.requires_grad:  # code of the user's that stops gradients

@@ -16,6 +16,7 @@ from casemate.hardware.growth import Growth
 from casemate.hardware.ops.convolve import convolve
 from casemate.hardware.ops.exact import accumulator
 from casemate.hardware.ops.extents import weighted
+from casemate.hardware.ops.grouping import Taps, taps
 from casemate.hardware.ops.layer import Layer
 from casemate.hardware.ops.operation import only
 from casemate.hardware.ops.operator_norm import convolution
@@ -72,41 +73,50 @@ class Conv2d(Layer):
         """Return the output's change: the input's change convolved, on top of what was there."""
         box = only(boxes)
         (base_in,), base_out, values = site.inputs, site.output, site.values
-        depthwise = self.groups == base_in.shape[1] == base_out.shape[1]
-        if box.is_whole or (self.groups > 1 and not (depthwise and box.size[0] == 1)):
+        parts = None if box.is_whole else self._parts(box, base_in.shape[1], base_out.shape[1])
+        if parts is None:
             return Box((None, None, None), self.dense(values, whole(box, base_in, rows.image)))
         spatial, delta, padding = self._delta(box, site, rows.image)
         kind = torch.promote_types(base_out.dtype, delta.dtype)
         delta, weight = delta.to(kind), self.kept_weight(site).to(kind)
 
-        def convolved(part: Tensor, kernel: Tensor) -> Tensor:
+        def convolved(part: Tensor, of: Taps) -> Tensor:
             return convolve(
-                part, kernel, stride=self.stride, padding=padding, dilation=self.dilation
+                part,
+                weight[of.outputs, of.inputs],
+                stride=self.stride,
+                padding=padding,
+                dilation=self.dilation,
+                groups=of.groups,
             )
 
-        first, k = box.origin[0], box.size[0]
-        if first is None:
-            out = convolved(delta, weight)
+        first = box.origin[0]
+        if first is None or len(parts) == 1:
+            ((_, of),) = parts
+            out = convolved(delta, of)
+            begin = torch.full_like(rows.image, of.outputs.start)
         else:
-            groups = [(int(c), (first == c).nonzero()[:, 0]) for c in torch.unique(first).tolist()]
-            parts = [
-                convolved(
-                    delta if len(groups) == 1 else picked(delta, mine),
-                    weight[c : c + 1] if depthwise else weight[:, c : c + k],
-                )
-                for c, mine in groups
-            ]
-            out = (
-                parts[0]
-                if len(groups) == 1
-                else parts[0].new_empty((len(rows), *parts[0].shape[1:]))
-            )
-            if len(groups) > 1:
-                for (_, mine), part in zip(groups, parts, strict=True):
-                    out.index_copy_(0, mine, part)
-        origin = (first if depthwise else None, *spatial)
+            mine = [(first == c).nonzero()[:, 0] for c, _ in parts]
+            made = [convolved(picked(delta, m), of) for m, (_, of) in zip(mine, parts, strict=True)]
+            out = made[0].new_empty((len(rows), *made[0].shape[1:]))
+            begin = torch.empty_like(first)
+            for where, part, (_, of) in zip(mine, made, parts, strict=True):
+                out.index_copy_(0, where, part)
+                begin[where] = of.outputs.start
+        origin = (None if out.shape[1] == base_out.shape[1] else begin, *spatial)
         out = out.add_(take(base_out, rows.image, origin, out.shape[1:]))
         return Box(origin, self.held(out))
+
+    def _parts(self, box: Box, inputs: int, outputs: int) -> list[tuple[int, Taps]] | None:
+        """Return by the channel that boxes begin with the weights that see them.
+
+        None where some boxes share a group with channels that are not in them.
+        """
+        first, count = box.origin[0], box.size[0]
+        begins = [0] if first is None else torch.unique(first).tolist()
+        found = [(c, taps(c, count, inputs, outputs, self.groups)) for c in begins]
+        known = [(c, t) for c, t in found if t is not None]
+        return known if len(known) == len(found) else None
 
     def _delta(
         self, box: Box, site: Site, image: Tensor

@@ -42,7 +42,7 @@ from casemate.hardware.cache import bytes_per_image
 from casemate.hardware.cases import flips
 from casemate.hardware.estimation.faults import bits_of, strata_of
 from casemate.hardware.estimation.means import Estimator, Means, Population
-from casemate.hardware.estimation.scores import bit_scores
+from casemate.hardware.estimation.scores import bit_scores, hardest
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.implementation import Implementation, deploy
 from casemate.hardware.ops.conv import Conv2d
@@ -258,7 +258,12 @@ def _estimates(
     population = Population(
         faults=bits_of(memory, regions),
         strata=strata_of(memory, regions),
-        scores=lambda: bit_scores(propagator, regions),
+        scores=lambda: bit_scores(
+            propagator.graph,
+            propagator.values,
+            hardest(propagator.cache.scores, propagator.cache.x),
+            regions,
+        ),
     )
 
     def corruption(numbers: np.ndarray) -> np.ndarray:

@@ -278,3 +278,107 @@ def test_a_bias_beside_next_to_no_weights_keeps_its_value():
     with torch.no_grad():
         expected = module(x)
     assert float((made.scores(x) - expected).abs().max()) < 0.05 * float(expected.abs().max())
+
+
+class Repeated(nn.Module):
+    """A layer that runs three times, on inputs of three ranges."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        nn.init.normal_(self.again.bias)
+        with torch.no_grad():
+            self.again.weight.mul_(4)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        for _ in range(3):
+            x = self.again(x).relu()
+        return self.head(x)
+
+
+class NormalizedTokens(nn.Module):
+    """A linear layer over tokens, which a normalization of the tokens follows."""
+
+    def __init__(self, tokens, features):
+        super().__init__()
+        self.one, self.norm = nn.Linear(6, features), nn.BatchNorm1d(tokens)
+        self.head = nn.Linear(tokens * features, 3)
+        self.norm.running_mean.normal_()
+        self.norm.running_var.uniform_(0.2, 4)
+        nn.init.normal_(self.norm.weight)
+
+    def forward(self, x):
+        return self.head(self.norm(self.one(x)).flatten(1))
+
+
+class SharedBias(nn.Module):
+    """Two layers with one bias, one of them before a normalization."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.two.bias = self.one.bias
+        self.norm = nn.BatchNorm1d(6)
+        nn.init.normal_(self.one.bias)
+        self.norm.running_var.uniform_(0.2, 0.4)
+
+    def forward(self, x):
+        return self.head(self.two(self.norm(self.one(x)).relu()))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (Repeated, (8,)),
+        (lambda: NormalizedTokens(4, 4), (4, 6)),
+        (lambda: NormalizedTokens(4, 5), (4, 6)),
+        (SharedBias, (6,)),
+    ],
+    ids=["repeated", "tokens", "tokens of other width", "shared bias"],
+)
+def test_what_is_shared_or_normalized_elsewhere_stays_near_floating_point(build, shape):
+    torch.manual_seed(0)
+    module = build().eval()
+    x = torch.randn(512, *shape)
+    made = deploy(module, shape, NumberFormat(name="int8"), calibration=x)
+    with torch.no_grad():
+        exact = module(x)
+    off = (made.scores(x) - exact).abs().max()
+    assert float(off) < 0.05 * float(exact.abs().max())
+    assert float((made.scores(x).argmax(1) == exact.argmax(1)).double().mean()) > 0.95
+
+
+def test_a_layer_that_runs_again_has_biases_in_the_unit_of_each_use():
+    torch.manual_seed(0)
+    made = deploy(Repeated().eval(), (8,), "int8", calibration=torch.randn(64, 8))
+    names = [n for n in made.memory.names if n.startswith("again.bias")]
+    assert names == ["again.bias", "again.bias'", "again.bias''"]
+    assert made.memory["again.bias'"].layer == "again'"
+
+
+def test_a_bias_that_fits_one_use_only_is_one_sentence():
+    module = Repeated()
+    nn.init.constant_(module.again.bias, 1.0)
+    with torch.no_grad():
+        module.first.weight.mul_(1e6)
+        module.again.weight.mul_(1e-12)
+    with pytest.raises(UsageError, match="a bias of again' is too large for 32 bits in the unit"):
+        deploy(module.eval(), (8,), "int8", calibration=torch.randn(64, 8))
+
+
+def test_weights_that_stay_in_floating_point_are_told():
+    module = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Flatten(), nn.Linear(18, 2)).eval()
+    made = deploy(module, (2, 8), "int8", calibration=torch.randn(16, 2, 8))
+    note = next(n for n in made.notes if "float32" in n)
+    floats, bits = (3 * 2 * 3) * 32, made.memory.bits
+    assert note == (
+        "0 have no integer form here and keep their weights in float32, "
+        f"{100 * floats / bits:.3g} % of the bits of memory"
+    )
+
+
+def test_how_integers_are_cut_makes_no_other_floating_point():
+    plain = NumberFormat(name="bfloat16")
+    assert NumberFormat(name="bfloat16", scheme="affine", granularity="tensor") == plain
+    assert NumberFormat(name="int8", granularity="tensor") != NumberFormat(name="int8")

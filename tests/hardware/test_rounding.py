@@ -47,7 +47,7 @@ def test_the_error_is_measured_and_none_for_integers():
     x = torch.randn(80, 500)
     made = deploy(module, (500,))
     propagator = Propagator(made.graph, made.memory, x)
-    rounding = Rounding.of(made.graph, propagator.values, propagator.cache)
+    rounding = Rounding.of(made.graph, propagator.values, propagator.cache, 1 << 21)
     with torch.no_grad():
         off = float((module.double()(x[:64].double()) - made.scores(x[:64])).abs().max())
     assert rounding.error >= 64 * off

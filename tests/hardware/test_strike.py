@@ -459,17 +459,34 @@ def test_scores_that_are_no_numbers_serve_nobody(small):
     assert found["mean accuracy drop"] == pytest.approx(lost / n)
 
 
-def test_a_limit_of_memory_changes_no_figure_and_one_too_small_is_a_sentence(small):
+@pytest.mark.parametrize("form", ["float32", "int8"])
+@pytest.mark.parametrize("estimator", ["exhaustive", "stratified", "importance", "simple"])
+def test_a_limit_of_memory_changes_no_figure(small, estimator, form):
+    attack = RandomFaults(estimator=estimator, budget=300)
+    whole = struck(attack, small(form))
+    graph = small(form).bare.graph
+    left = room._LEAST * room._EACH + 7 * bytes_per_image(graph)
+    limit = (room._FIXED + left) * 8 // 7 + 8
+    assert room.room(graph, limit).images == 7
+    assert figures(struck(attack, small(form, memory_limit=limit))) == figures(whole)
+
+
+def test_too_little_memory_is_one_sentence(small):
     attack = RandomFaults(estimator="exhaustive")
-    whole = struck(attack, small())
-    image = bytes_per_image(small().bare.graph)
-    parts = struck(attack, small(memory_limit=room._FIXED + room._LEAST * room._EACH + 7 * image))
-    assert figures(parts) == figures(whole)
     with pytest.raises(
         ParameterError, match="memory_limit is 2 MiB, but one image at a time takes"
     ):
         check(attack, small(memory_limit=2 << 20))
     check(RandomFlips(budget=3), small(memory_limit=2 << 20))  # tries no single faults
+    few = small(memory_limit=80 << 20)
+    check(RandomFaults(estimator="importance"), few)
+    many = replace(few, bare=deploy(nn.Linear(3, 30_000).eval(), (3,)))  # 3.8 million bits
+    with pytest.raises(
+        ParameterError,
+        match=r"memory_limit is 80 MiB, but importance sampling of 3,840,000 bits takes 184 MiB",
+    ):
+        check(RandomFaults(estimator="importance"), many)
+    check(RandomFaults(), many)
     with pytest.raises(ParameterError, match="memory_limit is 0, but must be at least 1"):
         Deployment(memory_limit=0)
 

@@ -16,6 +16,7 @@ from casemate.data.domain import Domain
 from casemate.errors import UsageError
 from casemate.hardware.cases import flips
 from casemate.hardware.implementation import deploy
+from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.elementwise import Elementwise
 from casemate.hardware.ops.joining import Add
 from casemate.hardware.ops.opaque import Opaque
@@ -288,3 +289,49 @@ def test_computed_weights_are_deployed_as_they_are_computed(norm):
     assert "0.weight" in made.memory.names
     assert torch.allclose(made.scores(x), expected, atol=1e-6)
     assert hasattr(module[0], "parametrizations")  # the user's stays as it is
+
+
+class Recurrent(nn.Module):
+    """Returns a tensor and a state, of which the state is not taken."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.rows, self.head = kind(3, 5, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, x):
+        out, state = self.rows(x)
+        del state
+        return self.head(out[:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_what_nobody_takes_is_not_in_the_way(kind):
+    torch.manual_seed(0)
+    graph = traced(Recurrent(kind).eval(), (4, 3))
+    assert [n.name for n in graph.nodes] == ["rows", "getitem_2", "head"]
+
+
+def test_a_model_that_returns_one_number_is_one_sentence():
+    class Sum(nn.Module):
+        def forward(self, x):
+            return x.sum()
+
+    with pytest.raises(UsageError, match=r"the model returned \(\) for 3 inputs; a classifier"):
+        traced(Sum(), (4,))
+
+
+@pytest.mark.parametrize("kernel", [3, (1, 5)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_may_be_a_word(kernel, padding):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(2, 3, kernel, padding=padding, dilation=2), nn.Flatten())
+    graph = traced(module.eval(), (2, 9, 9))
+    assert isinstance(graph.nodes[0].op, Conv2d)
+    x = torch.randn(4, 2, 9, 9)
+    with torch.no_grad():
+        assert torch.equal(graph.forward(tensors_of(module), x), module(x))
+
+
+def test_padding_of_unequal_sides_is_left_to_torch():
+    graph = traced(nn.Conv2d(1, 2, 2, padding="same").eval(), (1, 4, 4))
+    assert isinstance(graph.nodes[0].op, Opaque)

@@ -202,6 +202,13 @@ def test_attacks_that_lead_to_a_class_have_a_curve_of_that_too():
     assert all(0 <= p.low <= p.value <= p.high <= 1 for p in series.points)
 
 
+def test_success_of_no_input_is_no_point():
+    table = flips((1, 0.9), (2, 0.5))
+    table["flips"]["success"] = [None, None]
+    charts = struck_charts(rows(made(1, {"name": "t-bfa", "target": 3}, under=500, tables=table)))
+    assert [c.title for c in charts] == ["Accuracy under flipped bits: int8"]
+
+
 def vulnerable(*values):
     return {
         "vulnerability": {

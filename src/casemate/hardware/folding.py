@@ -41,7 +41,10 @@ def folded(graph: Graph, tensors: dict[str, Tensor]) -> tuple[Graph, dict[str, T
         alone = before is not None and len(graph.takers[source]) == 1
         if before is not None and alone and isinstance(before.op, (Conv2d, Linear)):
             layer = before.op
-            if len(graph.readers[layer.weight]) == 1:
+            # behind a linear layer over tokens it normalizes these, and not the layer's outputs
+            rows = isinstance(layer, Conv2d) or len(before.shape) == 1
+            read = (layer.weight, *([] if layer.bias is None else [layer.bias]))
+            if rows and all(len(graph.readers.get(name, (i,))) == 1 for name in read):
                 nodes[place[source]] = replace(
                     before, op=_scaled(layer, before.name, tensors, scale, offset)
                 )

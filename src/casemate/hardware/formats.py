@@ -24,6 +24,8 @@ class NumberFormat:
     int32 in the unit of the sums, requantization by a float32 factor; scores are dequantized sums.
     With float32 activations weights alone are integers and are turned into float32 for each use.
 
+    In a floating-point format the others say nothing and are as by default.
+
     Attributes:
         name: Of the weights: "float32", "float16", "bfloat16", "int8" or "int4".
         scheme: Of integer weights: "symmetric" (zero stands for 0, the lowest integer is not used)
@@ -49,6 +51,8 @@ class NumberFormat:
                 raise ParameterError(
                     f"format.{key}", f'is "{value}", but must be one of {", ".join(known)}'
                 )
+            if not self.is_integer and key != "name":  # it says nothing: one trial, not two
+                object.__setattr__(self, key, getattr(type(self), key))
 
     @property
     def is_integer(self) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from casemate.errors import ParameterError, UsageError
 from casemate.evidence import Evidence
 from casemate.hardware.attacks.attack import Accident, ChosenFlips, Observed
+from casemate.hardware.attacks.random_faults import RandomFaults
 from casemate.hardware.attacks.readings import Watch
 from casemate.hardware.attacks.samples import Samples
 from casemate.hardware.bench import Bench
@@ -18,7 +19,7 @@ from casemate.hardware.chosen import chosen
 from casemate.hardware.defenses.guarding import Fitted, ProductCheck
 from casemate.hardware.implementation import deploy
 from casemate.hardware.multiplications import multiplications
-from casemate.hardware.room import MEBI, room
+from casemate.hardware.room import MEBI, check_scores, room
 from casemate.stats import Measurement, difference, rate
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def check(attack: ChosenFlips | Accident | None, bench: Bench) -> None:
         attack.check(bench.bare)
         if isinstance(attack, Accident) and bench.memory_limit is not None:
             room(bench.bare.graph, bench.memory_limit)  # refuses what holds no image
+            if isinstance(attack, RandomFaults):
+                check_scores(attack.scored(bench.bare), bench.memory_limit)
     if bench.module is not None:
         if attack is not None and not isinstance(attack, ChosenFlips):
             raise ParameterError(
@@ -166,7 +169,9 @@ def _fitted(bench: Bench) -> Bench:
     given: object = bench.defense
     if not isinstance(given, Fitted):
         return bench
-    made = given.fitted(bench.bare, bench.clean, bench.rng.child("defense"))
+    made = given.fitted(
+        bench.bare, bench.clean, bench.rng.child("defense"), memory=bench.memory_limit
+    )
     return replace(bench, defense=made)
 
 

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 from casemate.errors import ParameterError
 from casemate.hardware.effects import Effects
+from casemate.hardware.estimation.scores import bit_scores, hardest
 from casemate.hardware.propagate import Propagator
-from casemate.hardware.room import room
+from casemate.hardware.room import Room, room
 from casemate.hardware.spread import Spread
 from casemate.hardware.sweep import ELEMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from torch import Tensor
 
     from casemate.hardware.cases import Cases
     from casemate.hardware.implementation import Implementation
+    from casemate.hardware.memory import Region
     from casemate.hardware.upsets import Upsets
 
 __all__ = ["Injector"]
@@ -44,10 +46,12 @@ class Injector:
             raise ParameterError("samples", "is 0, but faults need at least one image")
         self.implementation = implementation
         self._x = x
-        self._step, self._elements = len(x), ELEMENTS
+        fits = Room(len(x), ELEMENTS)
         if memory is not None:
-            found = room(implementation.graph, memory)
-            self._step, self._elements = min(len(x), found.images), found.elements
+            fits = room(implementation.graph, memory, len(x))
+        self._step, self._elements = min(len(x), fits.images), fits.elements
+        self.cases = fits.cases
+        """How many cases are tried in one call, if memory is to hold what they change."""
         self._spread = Spread.of(
             implementation.graph,
             {name: v.to(x.device) for name, v in implementation.memory.values.items()},
@@ -68,9 +72,15 @@ class Injector:
             lambda propagator, low: propagator.upset(upsets.on(low, low + len(propagator.cache)))
         )
 
-    def some(self) -> Propagator:
-        """Return what tries faults on the first images, as many as fit into memory at once."""
-        return self._kept if self._kept is not None else self._propagator(0)
+    def bit_scores(self, regions: Sequence[Region]) -> np.ndarray:
+        """Return a score of every bit of some regions, whatever the limit of memory.
+
+        Args:
+            regions: Whose bits `estimation.scores` looks at.
+        """
+        made = self.implementation
+        values = {name: v.to(self._x.device) for name, v in made.memory.values.items()}
+        return bit_scores(made.graph, values, hardest(made.scores(self._x), self._x), regions)
 
     @property
     def labels(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from casemate.errors import UsageError
 from casemate.hardware.graph import Graph, Node, Op
 from casemate.hardware.memory import Region, Role, region
 from casemate.hardware.ops.conv import Conv2d
@@ -31,6 +32,8 @@ __all__ = ["Integers"]
 _STEPS = 255  # between the lowest and the highest of 256 integers
 _LOW = -128
 _BIAS = 2.0**30  # the largest bias in the unit of its sums, so that these have room beside it
+_INT32 = 2.0**31 - 1
+_NAMED = 5  # layers in a note
 _AMPLITUDE = 255.0  # the largest distance of an int8 number from a zero point
 
 
@@ -85,6 +88,7 @@ class Integers:
                 self.at[relu] = self.at[i]
                 merged.add(relu)
         self._scores(last)
+        self._note_floats()
         exact = all(n.holds != "float32" for n in self.nodes[:-1])
         graph = Graph(
             nodes=tuple(self.nodes),
@@ -110,6 +114,18 @@ class Integers:
             op = Dequantize(scales=(unit.scale,), input_zero=unit.zero)
             self._put("scores", op, (place,), self.graph.nodes[last].shape, "float32")
 
+    def _note_floats(self) -> None:
+        """Note which layers keep weights in floating point."""
+        kept = [r for r in self.regions if r.role == "weight" and r.word.floating is not None]
+        if kept:
+            names = list(dict.fromkeys(r.layer for r in kept))
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            share = sum(r.bits for r in kept) / sum(r.bits for r in self.regions)
+            self.notes.append(
+                f"{', '.join(names[:_NAMED])}{more} have no integer form here and keep their "
+                f"weights in float32, {100 * share:.3g} % of the bits of memory"
+            )
+
     def _layer(
         self, i: int, node: Node, op: Conv2d | Linear, relu: int | None, *, ends: bool
     ) -> None:
@@ -130,17 +146,8 @@ class Integers:
             )
         bias = None
         if op.bias is not None:
-            bias = op.bias
             unit_of_sums = self._value(unit.scale) * self._value(scale_name)
-            self._add(
-                region(
-                    bias,
-                    self.tensors[bias].double() / unit_of_sums,
-                    "int32",
-                    layer=node.name,
-                    role="bias",
-                )
-            )
+            bias = self._bias(op.bias, self.tensors[op.bias].double() / unit_of_sums, node.name)
         integer = replace(
             op,
             bias=bias,
@@ -283,6 +290,28 @@ class Integers:
         for r in found:
             self._add(r)
         return scale_name, zero_name if len(found) > 2 else None  # noqa: PLR2004 - with a zero point
+
+    def _bias(self, name: str, steps: Tensor, layer: str) -> str:
+        """Put a layer's biases in the unit of its sums and return their name.
+
+        A layer that runs twice on inputs of different units holds them once for each.
+
+        Raises:
+            UsageError: If there is one too large for 32 bits.
+        """
+        if float(steps.abs().max()) > _INT32:
+            raise UsageError(
+                f"format.name is {self.form.name}, but a bias of {layer} is too large for 32 bits "
+                "in the unit of its sums, which another use of its weights sets; choose a "
+                "floating-point format"
+            )
+        made = region(name, steps, "int32", layer=layer, role="bias")
+        while True:
+            there = next((r for r in self.regions if r.name == made.name), None)
+            if there is None or torch.equal(there.words, made.words):
+                self._add(made)
+                return made.name
+            made = replace(made, name=f"{made.name}'")
 
     def _add(self, added: Region) -> None:
         if all(r.name != added.name for r in self.regions):

@@ -227,6 +227,17 @@ class Propagator:
 
     def _run_elements(self, upsets: Upsets, entries: np.ndarray, node: int) -> None:
         """Run cases that change one element each of the same node."""
+        every = upsets.image[upsets.case[entries]] < 0
+        ends = np.cumsum(np.where(every, len(self.cache), 1))
+        low = 0
+        while low < len(entries):
+            before = int(ends[low - 1]) if low else 0
+            high = max(low + 1, int(np.searchsorted(ends, before + _ROWS, side="right")))
+            self._run_some(upsets, entries[low:high], node)
+            low = high
+
+    def _run_some(self, upsets: Upsets, entries: np.ndarray, node: int) -> None:
+        """Run a few of them, each on its image or on all."""
         device, n = self.sweep.device, len(self.cache)
         image_of = torch.from_numpy(upsets.image[upsets.case[entries]]).to(device)
         times = torch.where(image_of < 0, n, 1)

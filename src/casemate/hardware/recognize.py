@@ -94,16 +94,28 @@ def pool(
 
 
 def _convolution(module: nn.Conv2d, name: Callable[[str], str]) -> Op | None:
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+    padding = _padding(module)
+    if module.padding_mode != "zeros" or padding is None:
         return None
     return Conv2d(
         weight=name("weight"),
         bias=None if module.bias is None else name("bias"),
         stride=_two(module.stride),
-        padding=_two(module.padding),
+        padding=padding,
         dilation=_two(module.dilation),
         groups=module.groups,
     )
+
+
+def _padding(module: nn.Conv2d) -> tuple[int, int] | None:
+    """Return the rows and columns on each side; None where the sides differ."""
+    if module.padding == "valid":
+        return 0, 0
+    if module.padding == "same":
+        kernel, dilation = _two(module.kernel_size), _two(module.dilation)
+        high, wide = (d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+        return None if high % 2 or wide % 2 else (high // 2, wide // 2)
+    return _two(module.padding)
 
 
 def _norm(module: nn.BatchNorm1d | nn.BatchNorm2d, name: Callable[[str], str]) -> Op | None:

@@ -46,17 +46,27 @@ class Rounding:
     exact: bool = False
 
     @classmethod
-    def of(cls, graph: Graph, values: Mapping[str, Tensor], cache: Cache) -> Rounding:
-        """Measure it against the same network in twice the precision."""
+    def of(
+        cls, graph: Graph, values: Mapping[str, Tensor], cache: Cache, elements: int
+    ) -> Rounding:
+        """Measure it against the same network in twice the precision.
+
+        Args:
+            graph: The network.
+            values: The memory's numbers.
+            cache: Holds the images.
+            elements: Of the largest output of those that run at once.
+        """
         if graph.exact:
             return cls(0.0, exact=True)
-        x = cache.x[:_PROBED]
+        parts = torch.split(cache.x[:_PROBED], graph.batch(elements // 2))
         least = _SAFETY * _EPS * float(cache.scores.abs().max())
         try:
-            double = graph.forward({n: v.double() for n, v in values.items()}, x.double())
+            double = {n: v.double() for n, v in values.items()}
+            exact = torch.cat([graph.forward(double, part.double()) for part in parts])
         except (RuntimeError, TypeError):  # a module of the user's that takes float32 only
             return cls(16 * least)
-        off = float((double - cache.scores[: len(x)]).abs().max())
+        off = float((exact - cache.scores[: len(exact)]).abs().max())
         return cls(max(_SAFETY * off, least))
 
     def within(self, reach: Tensor, margin: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class Sweep:
         spread = Spread.of(graph, values) if spread is None else spread
         self._growth = spread.growth
         with torch.no_grad():
-            self._rounding = Rounding.of(graph, values, self.cache)
+            self._rounding = Rounding.of(graph, values, self.cache, elements)
             self.matters = Mattering(spread.bounds, self._rounding, self.cache)
         self._checked = [self._is_checked(i) for i in range(len(graph.nodes))]
         sizes = [math.prod(n.shape) for n in graph.nodes]

@@ -108,7 +108,7 @@ def _opaque(module: nn.Module, probe: Tensor, shape: tuple[int, ...], error: Exc
             f"{type(module).__name__} takes no batch of inputs of shape {tuple(shape)} ({why}); "
             "give the shape of one input as the module gets it"
         ) from failure
-    if len(out) != len(probe):
+    if out.ndim == 0 or len(out) != len(probe):
         raise UsageError(
             f"the model returned {tuple(out.shape)} for {len(probe)} inputs; a classifier returns "
             "one row an input"
@@ -178,7 +178,10 @@ class _Builder:
         self.at: dict[fx.Node, int] = {}
 
     def graph(self) -> Graph:
+        needed = self._needed()
         for node in self.traced.graph.nodes:
+            if node not in needed:
+                continue
             if node.op == "placeholder":
                 self.at[node] = -1
             elif node.op == "output":
@@ -189,6 +192,17 @@ class _Builder:
             elif node.op != "get_attr" and isinstance(self.outputs[node.name], Tensor):
                 self._add(node)
         raise TypeError("it returns nothing")
+
+    def _needed(self) -> set[fx.Node]:
+        """Return the nodes that the result takes, itself included."""
+        left = [n for n in self.traced.graph.nodes if n.op in ("output", "placeholder")]
+        found: set[fx.Node] = set()
+        while left:
+            node = left.pop()
+            if node not in found:
+                found.add(node)
+                left.extend(node.all_input_nodes)
+        return found
 
     def _ended(self, result: fx.Node) -> Graph:
         """Return the graph that ends with that node, without what it does not need."""

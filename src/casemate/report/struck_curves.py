@@ -191,6 +191,8 @@ def _run(f: Facts, measure: str) -> list[tuple[int, float]]:
     for x, value in zip(
         table.get("bits flipped", ()), table.get(_COLUMNS[measure], ()), strict=True
     ):
+        if value is None:  # of no input
+            continue
         # a bit that was flipped back makes fewer, but took another flip
         run.append((max(int(x), run[-1][0] if run else 0), float(value)))
     return run
@@ -205,7 +207,7 @@ def _table(f: Facts) -> dict[str, list[Any]]:
 
 
 def _have(trials: Sequence[Facts], measure: str) -> bool:
-    return any(_table(f).get(_COLUMNS[measure]) for f in trials)
+    return any(v is not None for f in trials for v in _table(f).get(_COLUMNS[measure], ()))
 
 
 def _attack(row: Struck) -> dict[str, Any]:

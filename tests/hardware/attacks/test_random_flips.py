@@ -95,3 +95,10 @@ def test_what_makes_no_sense_is_one_sentence(pair):
         RandomFlips(target=4).check(pair[0])
     with pytest.raises(UsageError, match='has no layer "fc"'):
         RandomFlips(layers=("fc",)).run(pair[0], pair[1], *pair[1:], stream(0, "flips"))
+
+
+def test_a_target_needs_inputs_that_it_may_lead_there(pair):
+    made, samples = pair
+    some = Samples(x=samples.x[:2], labels=samples.labels[:2])
+    with pytest.raises(UsageError, match="have no inputs that the attack aims at; add some"):
+        RandomFlips(budget=2, target=1, source=3).run(made, some, some, stream(0, "flips"))

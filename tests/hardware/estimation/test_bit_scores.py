@@ -17,12 +17,11 @@ from casemate.hardware.estimation.sensitivity import pulls, soft_margin
 from casemate.hardware.estimation.straight_through import through
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.implementation import deploy
-from casemate.hardware.propagate import Propagator
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from networks import network
-from truths import IMAGES, truth
+from truths import IMAGES, scored, truth
 
 
 def smooth_network():
@@ -106,7 +105,7 @@ def test_every_bit_of_any_network_has_a_finite_score(seed, form):
     module, shape = network(seed)
     x = torch.randn(6, *shape, generator=torch.Generator().manual_seed(seed))
     made = deploy(module, shape, form, calibration=x)
-    scores = bit_scores(Propagator(made.graph, made.memory, x), made.memory.regions)
+    scores = bit_scores(made.graph, made.memory.values, x, made.memory.regions)
     assert scores.shape == (made.memory.bits,)
     assert np.isfinite(scores).all()
     assert (scores >= 0).all()
@@ -125,7 +124,7 @@ def test_code_without_gradients_has_no_scores_but_faults_can_be_tried():
     made = deploy(Blunt(), (4,))
     assert made.notes  # it depends on its input and cannot be traced
     x = torch.randn(5, 4)
-    scores = bit_scores(Propagator(made.graph, made.memory, x), made.memory.regions)
+    scores = bit_scores(made.graph, made.memory.values, x, made.memory.regions)
     assert scores.tolist() == [0.0] * made.memory.bits
 
 
@@ -156,7 +155,7 @@ def test_scores_of_a_linear_model_in_closed_form():
     x = torch.tensor([[1.0, 2.0], [-1.0, 0.5], [0.3, 0.1]])
     made = deploy(module, (2,))
     memory = made.memory
-    scores = bit_scores(Propagator(made.graph, memory, x), memory.regions)
+    scores = bit_scores(made.graph, memory.values, x, memory.regions)
     weight = memory["weight"].values
     lead = (x @ weight.T)[:, 0] - (x @ weight.T)[:, 1]
     for number in range(0, memory.bits, 5):
@@ -177,7 +176,7 @@ def test_scales_count_though_the_margin_does_not_feel_them():
     propagator = truth().propagator
     memory = propagator.memory
     scales = [r for r in memory.where(roles=["scale"]) if r.count == 1]
-    scores = bit_scores(propagator, scales).reshape(len(scales), 32)
+    scores = scored(propagator, scales).reshape(len(scales), 32)
     for region, score in zip(scales, scores, strict=True):
         size = (flip_sizes(region)[0] / region.values.reshape(-1)).abs()
         assert (score[size.numpy() > 0.99] > 0.45 * IMAGES).all()
@@ -195,7 +194,7 @@ def test_scores_follow_the_regions_that_are_asked_for():
     held = truth()
     memory = held.propagator.memory
     regions = memory.where(roles=["weight"])
-    part = bit_scores(held.propagator, regions[2:4])
+    part = scored(held.propagator, regions[2:4])
     whole = np.zeros(memory.bits)
     whole[held.numbers] = held.scores
     faults = bits_of(memory, regions[2:4])

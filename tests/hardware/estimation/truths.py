@@ -12,7 +12,7 @@ import torch
 
 from casemate.hardware.cases import flips
 from casemate.hardware.estimation.faults import Stratum, bits_of, strata_of
-from casemate.hardware.estimation.scores import bit_scores
+from casemate.hardware.estimation.scores import bit_scores, hardest
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.implementation import deploy
 from casemate.hardware.propagate import Propagator
@@ -40,6 +40,12 @@ class Truth:
         return self.faults.at(np.arange(self.faults.population))
 
 
+def scored(propagator, regions):
+    """Return the scores of some regions' bits, of the images with the smallest margins."""
+    x = hardest(propagator.cache.scores, propagator.cache.x)
+    return bit_scores(propagator.graph, propagator.values, x, regions)
+
+
 @cache
 def truth():
     module, shape = network(SEED)
@@ -61,7 +67,7 @@ def truth():
         propagator=propagator,
         faults=faults,
         strata=strata_of(memory, weights),
-        scores=bit_scores(propagator, weights),
+        scores=scored(propagator, weights),
         corrupted=corrupted,
         dropped=dropped,
     )

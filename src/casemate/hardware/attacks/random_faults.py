@@ -11,7 +11,6 @@ from casemate.hardware.attacks.vulnerability import Place
 from casemate.hardware.defenses.noticing import noticed
 from casemate.hardware.estimation.faults import bits_of, strata_of
 from casemate.hardware.estimation.means import CORRUPTION, CRITICAL, DROP, Estimator, Population
-from casemate.hardware.estimation.scores import bit_scores
 from casemate.hardware.fault_models import BitFlips, Burst, RandomValue, StuckAt
 from casemate.hardware.injector import Injector
 from casemate.hardware.parameters import check_choice, check_number, check_whole
@@ -118,6 +117,12 @@ class RandomFaults:
         """Raise `UsageError` if a layer does not exist or holds no such words."""
         self.among.regions(deployed.memory)
 
+    def scored(self, deployed: Implementation) -> int:
+        """Return how many bits are scored, which takes memory; 0 where none are."""
+        if self.estimator != "importance":
+            return 0
+        return self.among.population(deployed.memory)
+
     def forwards(self, layers: int, images: int) -> int:
         """Return about how many inputs run through the model, for estimates of time.
 
@@ -144,7 +149,7 @@ class RandomFaults:
         population = Population(
             faults=bits_of(memory, regions),
             strata=strata_of(memory, regions),
-            scores=lambda: bit_scores(injector.some(), regions),
+            scores=lambda: injector.bit_scores(regions),
         )
         injector = Injector(bench.defended, bench.evaluation.x, memory=bench.memory_limit)
         model, drawn = self._model, bench.rng.child("fault").numpy()

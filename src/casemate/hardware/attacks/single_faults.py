@@ -86,6 +86,7 @@ def observed(
         injector.labels,
         bench.evaluation.labels.numpy(),
         inferences=inferences,
+        cases=injector.cases,
         told=None if progress is None else lambda tried: progress(min(tried, most), most),
     )
     sampled = Means(

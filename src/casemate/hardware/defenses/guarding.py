@@ -177,13 +177,16 @@ class Evadable(Standing, Protocol):
 class Fitted(Standing, Protocol):
     """A defense that its owner fits to the model with clean inputs before it stands there."""
 
-    def fitted(self, deployed: Implementation, clean: Tensor, rng: Stream) -> Defense:
+    def fitted(
+        self, deployed: Implementation, clean: Tensor, rng: Stream, *, memory: int | None = None
+    ) -> Defense:
         """Return the defense that stands at a model.
 
         Args:
             deployed: Without faults.
             clean: (n, *shape) inputs that nobody touched.
             rng: Of what it draws.
+            memory: Bytes that this may take; as it comes if omitted.
         """
 
     @property

@@ -10,8 +10,8 @@ from casemate.hardware.cases import flips
 from casemate.hardware.estimation.faults import bits_of
 from casemate.hardware.estimation.harm import Harm
 from casemate.hardware.estimation.importance import ImportanceSample
-from casemate.hardware.estimation.scores import bit_scores
 from casemate.hardware.injector import Injector
+from casemate.hardware.room import check_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,13 @@ def layers_of(memory: Memory) -> tuple[str, ...]:
 
 
 def most_sensitive(
-    deployed: Implementation, x: Tensor, count: int, rng: Stream, *, faults: int = FAULTS
+    deployed: Implementation,
+    x: Tensor,
+    count: int,
+    rng: Stream,
+    *,
+    faults: int = FAULTS,
+    memory: int | None = None,
 ) -> tuple[str, ...]:
     """Return the layers in which one wrong bit changes most predictions on average.
 
@@ -47,23 +53,26 @@ def most_sensitive(
         count: How many layers.
         rng: Of the faults.
         faults: That are tried in each.
+        memory: Bytes that this may take; as it comes if omitted.
 
     Returns:
         (count,) names, the most sensitive first.
     """
-    memory, injector = deployed.memory, Injector(deployed, x)
+    words, injector = deployed.memory, Injector(deployed, x, memory=memory)
 
     def effects(numbers: np.ndarray) -> Effects:
-        return injector.effects(flips(memory, np.arange(len(numbers)), numbers, len(numbers)))
+        return injector.effects(flips(words, np.arange(len(numbers)), numbers, len(numbers)))
 
-    harm = Harm(effects, injector.labels, injector.labels)  # no truth is known or needed
+    # no truth is known or needed
+    harm = Harm(effects, injector.labels, injector.labels, cases=injector.cases)
     means: dict[str, float] = {}
-    for layer in layers_of(memory):
-        regions = [r for r in memory.where(layers=(layer,)) if r.count]
+    for layer in layers_of(words):
+        regions = [r for r in words.where(layers=(layer,)) if r.count]
+        check_scores(sum(r.bits for r in regions), memory)
         sample = ImportanceSample(
-            bits_of(memory, regions),
+            bits_of(words, regions),
             harm.corruption,
-            bit_scores(injector.some(), regions),
+            injector.bit_scores(regions),
             rng.child(layer).numpy(),
         )
         sample.extend(faults)

@@ -79,17 +79,20 @@ class Triplication:
                 f"most {there}",
             )
 
-    def fitted(self, deployed: Implementation, clean: Tensor, rng: Stream) -> Triplication:
+    def fitted(
+        self, deployed: Implementation, clean: Tensor, rng: Stream, *, memory: int | None = None
+    ) -> Triplication:
         """Return it with the names of the most sensitive layers, if it asks for them.
 
         Args:
             deployed: Without faults.
             clean: (n, *shape) inputs that nobody touched.
             rng: Of the faults that are tried.
+            memory: Bytes that this may take; as it comes if omitted.
         """
         if self.most is None:
             return self
-        chosen = most_sensitive(deployed, clean, self.most, rng)
+        chosen = most_sensitive(deployed, clean, self.most, rng, memory=memory)
         return replace(self, layers=chosen, most=None)
 
     @property

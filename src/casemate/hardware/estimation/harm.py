@@ -27,6 +27,7 @@ class Harm:
         before: (images,) predictions without faults.
         truth: (images,) labels.
         inferences: On how many images each fault may act; all if omitted.
+        cases: How many are tried in one call.
         told: Called after some faults with how many different ones were tried so far.
     """
 
@@ -37,9 +38,11 @@ class Harm:
         truth: np.ndarray,
         *,
         inferences: int | None = None,
+        cases: int = _AT_ONCE,
         told: Callable[[int], None] | None = None,
     ) -> None:
         self._effects, self._before, self._truth, self._told = effects, before, truth, told
+        self._cases = cases
         self._inferences = len(truth) if inferences is None else inferences
         self._numbers = np.zeros(0, dtype=np.int64)  # ascending
         self._found = np.zeros((2, 0), dtype=np.int64)
@@ -69,8 +72,8 @@ class Harm:
         if not len(fresh):
             return
         parts = []
-        for i in range(0, len(fresh), _AT_ONCE):
-            part = fresh[i : i + _AT_ONCE]
+        for i in range(0, len(fresh), self._cases):
+            part = fresh[i : i + self._cases]
             effects = self._effects(part).without_numbers()
             lost = -effects.gained(self._before, self._truth)
             parts.append(np.stack([effects.changed, lost]))

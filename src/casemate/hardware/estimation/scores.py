@@ -10,17 +10,17 @@ import torch
 from casemate.hardware.estimation.sensitivity import pulls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from casemate.hardware.graph import Graph
     from casemate.hardware.memory import Region
-    from casemate.hardware.propagate import Propagator
 
-__all__ = ["bit_scores", "flip_sizes"]
+__all__ = ["bit_scores", "flip_sizes", "hardest"]
 
 IMAGES = 256
-"""How many images the scores rest on if not told: those with the smallest margins."""
+"""How many images the scores rest on: those with the smallest margins."""
 
 POWER = 2.5
 """How steeply the chance to change a prediction rises with the share of the margin."""
@@ -31,8 +31,23 @@ AGAINST = 0.5
 _FAR = 0.1  # a share of the margin below which z^p / (1 + z^p) is z^p but for 0.3 %
 
 
+def hardest(scores: Tensor, x: Tensor, count: int = IMAGES) -> Tensor:
+    """Return the inputs with the smallest margins.
+
+    Faults change their predictions first, and on LeNet 256 of 1,000 served as well as all.
+
+    Args:
+        scores: (n, classes) without faults.
+        x: (n, *shape).
+        count: How many, if there are as many.
+    """
+    top = scores.topk(min(2, scores.shape[1]), 1).values
+    margins = (top[:, 0] - top[:, -1]).nan_to_num(torch.inf)
+    return x[margins.argsort(stable=True)[:count]]
+
+
 def bit_scores(
-    propagator: Propagator, regions: Sequence[Region], *, images: int = IMAGES
+    graph: Graph, values: Mapping[str, Tensor], x: Tensor, regions: Sequence[Region]
 ) -> np.ndarray:
     """Return a score of every bit of some regions.
 
@@ -53,21 +68,19 @@ def bit_scores(
     change, for their share of the tensor.
 
     Args:
-        propagator: Holds the network, its memory and the images.
+        graph: The network.
+        values: The memory's numbers.
+        x: (n, *shape) inputs that the scores rest on, such as the `hardest`.
         regions: Whose bits are scored.
-        images: How many of its images are used, those with the smallest margins: faults change
-            their predictions first, and on LeNet 256 of 1,000 served as well as all.
 
     Returns:
         (bits,) float64, finite and not negative, in the order of `bits_of`. It takes some 30 bytes
         a bit, as `ImportanceSample` does.
     """
-    cache = propagator.cache
-    x = cache.x[cache.margins.nan_to_num(torch.inf).argsort()[:images]]
     named = {r.name: r for r in regions}
     sizes = {r.name: flip_sizes(r).to(x.device) for r in regions}
     found = {r.name: torch.zeros(r.count, r.word.bits, device=x.device) for r in regions}
-    for name, pull in pulls(propagator.graph, propagator.values, x, list(named)):
+    for name, pull in pulls(graph, values, x, list(named)):
         found[name] += _changed(pull, sizes[name])
     for r in regions:
         if r.role in ("scale", "zero point"):

@@ -3,7 +3,7 @@
 import casemate as cm
 
 train, test = (cm.load_data("digits", split=split) for split in ("train", "test"))
-model = cm.train(cm.LeNet(), cm.Recipe(epochs=5), train, seed=0).target()
+model = cm.train(cm.LeNet(), cm.Recipe(epochs=20, batch_size=32), train, seed=0).target()
 attacks = [cm.BFA(objective="sigmoid margin"), cm.RandomFlips()]
 print(cm.attack_hardware(model, test, attacks, format="int8", others=train))
 """

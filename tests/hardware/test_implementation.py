@@ -382,3 +382,27 @@ def test_how_integers_are_cut_makes_no_other_floating_point():
     plain = NumberFormat(name="bfloat16")
     assert NumberFormat(name="bfloat16", scheme="affine", granularity="tensor") == plain
     assert NumberFormat(name="int8", granularity="tensor") != NumberFormat(name="int8")
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_network_with_computed_weights_stays_as_it_was(norm):
+    module = nn.Sequential(norm(nn.Linear(6, 5)), nn.ReLU(), norm(nn.Linear(5, 3))).eval()
+    x = torch.randn(9, 6)
+    with torch.no_grad():
+        before = module(x)
+        for _ in range(2):
+            made = deploy(module, (6,))
+            torch.testing.assert_close(made.scores(x), before)
+            assert torch.equal(module(x), before)
+    assert "0.weight" in made.memory.names
+    assert "0.parametrizations.weight.original0" in dict(module.named_parameters()) or norm is (
+        nn.utils.parametrizations.spectral_norm
+    )
+
+
+def test_torchscript_is_one_sentence():
+    module = torch.jit.script(nn.Sequential(nn.Linear(3, 2)))
+    with pytest.raises(UsageError, match="Sequential is TorchScript, whose words cannot be told"):
+        deploy(module, (3,))

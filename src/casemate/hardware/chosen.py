@@ -116,7 +116,7 @@ def chosen(
             "flips": flipped[-1] if flipped else 0,
             "verifier forward": behind.forward,
         },
-        flags=_flags(outcome, broken=broken),
+        flags=_flags(attack, outcome, broken=broken, anywhere=constraint is None),
         notes={"the search ended by": _ENDED[outcome.ended]},
     )
     return observed, rows
@@ -138,12 +138,16 @@ def _made(bench: Bench, wanted: Sequence[int], constraint: PageBudget | None) ->
     return [[number] for number in wanted]
 
 
-def _flags(outcome: Outcome, *, broken: bool) -> tuple[HealthFlag, ...]:
+def _flags(
+    attack: ChosenFlips, outcome: Outcome, *, broken: bool, anywhere: bool
+) -> tuple[HealthFlag, ...]:
     """Return what was wrong with the search, if anything was.
 
     Args:
+        attack: What searched.
         outcome: What it did.
         broken: Whether the model behind its defense is what the attacker wants without any flip.
+        anywhere: Whether any bit could flip, so that none was out of reach.
     """
     if broken or (not outcome.flips and outcome.ended == "goal"):
         message = (
@@ -152,8 +156,15 @@ def _flags(outcome: Outcome, *, broken: bool) -> tuple[HealthFlag, ...]:
             "mend what broke it"
         )
         return (HealthFlag(id=NO_GOAL, severity=Severity.FAILURE, message=message),)
-    if outcome.flips:
+    if outcome.flips and not (anywhere and attack.has_goal and outcome.ended == "stuck"):
         return ()
+    if outcome.flips:
+        message = (
+            f"the search ended after {len(outcome.flips)} flips short of its goal, since no bit "
+            "that it tried helps any more; what it did stands, but a model that withstands it is "
+            "not shown to be robust; allow more candidates or another objective"
+        )
+        return (HealthFlag(id=SEARCH_STUCK, severity=Severity.FAILURE, message=message),)
     message = (
         "the search found no bit whose flip brings it nearer to its goal, so that nothing was "
         "attacked; allow more candidates, more inputs, other layers or pages"

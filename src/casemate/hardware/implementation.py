@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from casemate.data.dataset import digest_arrays
 from casemate.errors import UsageError
@@ -97,6 +97,11 @@ def deploy(
     if isinstance(form, str):
         form = NumberFormat(name=form)  # type: ignore[arg-type]  # it refuses others
     form = form or NumberFormat()
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UsageError(
+            f"{module.original_name} is TorchScript, whose words cannot be told apart; give the "
+            "torch.nn.Module that it was made of"
+        )
     own = _plain(copy.deepcopy(module).to("cpu", torch.float32).eval())
     with guarded([own]):
         graph = traced(own, shape)
@@ -156,8 +161,13 @@ def _plain(module: nn.Module) -> nn.Module:
     """Return the module with weights as they are computed, which is what a device holds."""
     for part in list(module.modules()):
         if is_parametrized(part):
-            for name in list(part.parametrizations):  # type: ignore[arg-type]
-                remove_parametrizations(part, name, leave_parametrized=True)
+            # torch's own removal takes the attribute from the class, which the original shares
+            with torch.no_grad():
+                made = {name: getattr(part, name).clone() for name in part.parametrizations}  # type: ignore[union-attr]
+            del part._modules["parametrizations"]  # noqa: SLF001 - there is no other way to it
+            part.__class__ = type_before_parametrizations(part)
+            for name, value in made.items():
+                part.register_parameter(name, nn.Parameter(value, requires_grad=False))
     return module
 
 

@@ -41,9 +41,24 @@ def traced(module: nn.Module, shape: tuple[int, ...]) -> Graph:
         shape: Of one input as the module gets it.
 
     Raises:
-        UsageError: If it takes no such input, or does not return one tensor with one row an input.
+        UsageError: If it takes no such input, does not return one tensor with one row an input, or
+            is random.
     """
     probe = torch.zeros(_PROBED, *shape)
+    graph = _traced(module, shape, probe)
+    x = torch.randn(_PROBED, *shape, generator=torch.Generator().manual_seed(0))
+    values = {n: t.detach() for n, t in tensors_of(module).items()}
+    with torch.no_grad():
+        one, two = (graph.forward(values, x.clone()) for _ in range(2))
+    if not torch.allclose(one, two, rtol=_ALIKE, atol=0.0, equal_nan=True):
+        raise UsageError(
+            f"{type(module).__name__} gives other scores each time it is asked, so that no fault "
+            "can be told from chance; turn off what is random in it, such as dropout at inference"
+        )
+    return graph
+
+
+def _traced(module: nn.Module, shape: tuple[int, ...], probe: Tensor) -> Graph:
     try:
         wrapped = fx.GraphModule(module, _Tracer().trace(module))
         _check_inputs(module, wrapped)

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from casemate.hardware.cases import flips
 from casemate.hardware.estimation.faults import bits_of
 from casemate.hardware.estimation.scores import _chance, _changed, bit_scores, flip_sizes
 from casemate.hardware.estimation.sensitivity import pulls, soft_margin
 from casemate.hardware.estimation.straight_through import through
 from casemate.hardware.formats import NumberFormat
 from casemate.hardware.implementation import deploy
+from casemate.hardware.propagate import Propagator
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -199,3 +201,21 @@ def test_scores_follow_the_regions_that_are_asked_for():
     whole[held.numbers] = held.scores
     faults = bits_of(memory, regions[2:4])
     np.testing.assert_allclose(part, whole[faults.at(np.arange(faults.population))], rtol=1e-5)
+
+
+def test_words_of_a_normalization_that_wreck_the_network_have_large_scores():
+    """A channel's variance that becomes next to nothing leaves no prediction as it was."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 4)]
+    module = nn.Sequential(*layers)
+    x = torch.randn(60, 1, 6, 6)
+    module(x)
+    made = deploy(module.eval(), (1, 6, 6))
+    propagator = Propagator(made.graph, made.memory, x)
+    regions = made.memory.where(roles=["norm"])
+    numbers = bits_of(made.memory, regions).at(np.arange(sum(r.bits for r in regions)))
+    cases = flips(made.memory, np.arange(len(numbers)), numbers, len(numbers))
+    changed = propagator.effects(cases).without_numbers().changed
+    wrecked = changed > 30
+    assert wrecked.sum() > 20
+    assert (scored(propagator, regions)[wrecked] > 20).mean() > 0.95

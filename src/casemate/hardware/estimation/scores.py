@@ -65,7 +65,8 @@ def bit_scores(
     and zero points the margin says little: those of an activation are put in by what comes before
     and taken out by what comes after, so that to first order nothing happens, whereas a flip of a
     scale's exponent leaves only zeros. So they have at least the chance of their own relative
-    change, for their share of the tensor.
+    change, for their share of the tensor. So have the words of a normalization, each of which takes
+    a whole channel along.
 
     Args:
         graph: The network.
@@ -83,7 +84,7 @@ def bit_scores(
     for name, pull in pulls(graph, values, x, list(named)):
         found[name] += _changed(pull, sizes[name])
     for r in regions:
-        if r.role in ("scale", "zero point"):
+        if r.role in ("scale", "zero point", "norm"):
             found[r.name] = torch.maximum(found[r.name], len(x) * _out_of_unit(r).to(x.device))
     parts = [found[r.name].reshape(-1).double().cpu().numpy() for r in regions]
     expected = np.concatenate(parts) if parts else np.zeros(0)
@@ -100,14 +101,15 @@ def flip_sizes(region: Region) -> Tensor:
 
 
 def _out_of_unit(region: Region) -> Tensor:
-    """Return which share of predictions each bit of scales or zero points may change.
+    """Return which share of predictions each bit of units or normalizations may change.
 
     Returns:
         (words, bits).
     """
     kind = region.word
     whole = region.values.reshape(-1, 1) if kind.floating is not None else 2.0 ** (kind.bits - 1)
-    return _chance((flip_sizes(region) / whole).abs()) / region.count
+    chance = _chance((flip_sizes(region) / whole).abs())
+    return chance if region.role == "norm" else chance / region.count
 
 
 def _chance(z: Tensor) -> Tensor:

@@ -66,6 +66,12 @@ def test_without_others_the_rest_of_the_samples_is_the_attackers(model, splits):
         ({"attacker": "unawre"}, "must be one of aware, unaware"),
         ({"rowhammer": "A_2"}, "MemoryModule"),
         ({"others": "train"}, "another split"),
+        ({"format": None}, "format is None, but must be a NumberFormat, or its name"),
+        ({"format": {"name": "int8"}}, "must be a NumberFormat, or its name"),
+        ({"samples": "10"}, "samples must be a whole number"),
+        ({"samples": 10.5}, "samples must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"calibration": "5"}, "calibration must be a whole number, got '5'"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(model, splits, change, words):

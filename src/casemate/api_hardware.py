@@ -23,6 +23,7 @@ from casemate.data.splits import stratified_sample
 from casemate.errors import UsageError
 from casemate.hardware.deployment import Deployment
 from casemate.hardware.formats import NumberFormat
+from casemate.hardware.parameters import check_whole
 from casemate.identity import key
 from casemate.threats import Stage
 
@@ -95,6 +96,8 @@ def attack_hardware(
     network = check_target(model)
     if samples is None:
         samples = _SAMPLES if others is not None else min(_SAMPLES, max(1, len(data) // 2))
+    check_whole("samples", samples)
+    check_whole("seed", seed, low=0)
     drawn = stratified_sample(data, samples, seed)
     rest = rest_of(data, drawn) if others is None else _checked(others, data)
     for one in chosen:

@@ -66,6 +66,13 @@ class Deployment:
             raise ParameterError(
                 "attacker", f'is "{self.attacker}", but must be one of aware, unaware'
             )
+        if not isinstance(self.format, NumberFormat):
+            raise ParameterError(
+                "format", f"is {self.format!r}, but must be a NumberFormat, or its name"
+            )
         for key in ("calibration", "inputs", "memory_limit"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ParameterError(key, f"must be a whole number, got {value!r}")
             if getattr(self, key) < 1:
                 raise ParameterError(key, f"is {getattr(self, key)}, but must be at least 1")

@@ -53,6 +53,8 @@ def check_names(key: str, names: Any, known: tuple[str, ...] | None = None) -> N
     if names is not None and not names:
         raise ParameterError(key, "is empty; name at least one or leave it out")
     for name in names or ():
+        if not isinstance(name, str):
+            raise ParameterError(key, f"must be a list of names, got {name!r} in it")
         if known is not None and name not in known:
             raise ParameterError(key, f'has no "{name}".{did_you_mean(str(name), known)}')
 

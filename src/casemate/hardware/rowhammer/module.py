@@ -37,8 +37,8 @@ class MemoryModule:
             J_1.
         pages: How many pages of 4 KiB the attacker has profiled; 32,768 are 128 MiB.
         per_page: Flips a page at most; DeepHammer makes one.
-        file: A measured template in place of a synthetic one (docs/hardware.md); `profile` and
-            `pages` are then of no consequence.
+        file: A measured template in place of a synthetic one (docs/hardware-attacks.md); `profile`
+            and `pages` are then of no consequence.
     """
 
     profile: str = "G_1"

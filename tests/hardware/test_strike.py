@@ -495,7 +495,7 @@ def test_too_little_memory_is_one_sentence(small):
 def test_samples_estimate_the_same_means(small, estimator):
     made = small()
     changed, drop, critical = by_hand(made, 0.05)
-    budget = 500
+    budget = 600
     evidence = struck(RandomFaults(estimator=estimator, budget=budget), made)
     for m in evidence.measurements[:3]:
         truth = {"mean corruption": changed, "mean accuracy drop": drop}.get(m.name, critical)

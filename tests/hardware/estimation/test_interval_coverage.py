@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from casemate.hardware.estimation.importance import ImportanceSample
+from casemate.hardware.estimation.means import Means, Population
 from casemate.hardware.estimation.simple import SimpleSample
 from casemate.hardware.estimation.stopping import until
 from casemate.hardware.estimation.stratified import StratifiedSample
+from casemate.random import stream
 
 sys.path.insert(0, str(Path(__file__).parent))
 from truths import truth
@@ -94,6 +96,32 @@ def test_intervals_of_campaigns_that_stop_themselves_hold_it_too(kind, tolerance
     share, _, _ = share_held(200, "corruption", run)
     assert 0.92 <= share <= 0.98
     assert np.mean(looks) > 1.2  # many looked more than once
+
+
+def test_a_budget_too_small_for_an_interval_is_raised_until_there_is_one():
+    """Two of each stratum and none beside them tell of rare faults far too little.
+
+    With four, the least, some 90 of 100 intervals hold it: the budget should allow more.
+    """
+    held = truth()
+    population = Population(faults=held.faults, strata=held.strata)
+    tried = []
+
+    def run(by_number, bounds, rng):
+        means = Means(
+            population,
+            estimator="stratified",
+            tolerance=0.01,
+            budget=1,
+            rng=stream(int(rng.integers(2**31)), "small"),
+        )
+        found = means.of(lambda numbers: by_number[numbers], bounds)
+        tried.append(found.tried)
+        return found
+
+    share, _, _ = share_held(200, "corruption", run)
+    assert set(tried) == {sum(min(4, s.population) for s in held.strata)}
+    assert share >= 0.85
 
 
 def test_what_is_known_of_the_network_saves_faults():

@@ -69,6 +69,6 @@ def test_a_budget_that_allows_no_estimate_is_refused():
         until(sample(), tolerance=0.1, budget=0)
     strata = [population(50, f"{h}", 50 * h) for h in range(6)]
     stratified = StratifiedSample(strata, lambda n: np.zeros(len(n)), np.random.default_rng(0))
-    with pytest.raises(ParameterError, match="budget is 11, but the estimate takes at least 12"):
-        until(stratified, tolerance=0.1, budget=11)
-    assert until(stratified, tolerance=1e-9, budget=12).estimate.tried == 12
+    with pytest.raises(ParameterError, match="budget is 23, but the estimate takes at least 24"):
+        until(stratified, tolerance=0.1, budget=23)
+    assert until(stratified, tolerance=1e-9, budget=24).estimate.tried == 24

@@ -61,7 +61,7 @@ class RandomFaults:
             the margin that the bit's flip takes), "simple", or "exhaustive": all faults.
         tolerance: Longer half of each interval at which sampling ends, as a share of the mean.
         budget: Faults at most for each of the three means, or as many as an estimate takes
-            at least: two of each stratum. "exhaustive" has none.
+            at least: four of each stratum. "exhaustive" has none.
         critical: A fault is critical if it costs more accuracy than that, in [0, 1].
         roles: Which words: "weight", "bias", "norm", "scale", "zero point".
         layers: Names of the layers; all if omitted.

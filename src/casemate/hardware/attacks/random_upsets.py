@@ -62,7 +62,7 @@ class RandomUpsets:
             or "simple".
         tolerance: Longer half of each interval at which sampling ends, as a share of the mean.
         budget: Upsets at most for each of the three means, or as many as an estimate takes
-            at least: two of each stratum.
+            at least: four of each stratum.
         critical: An upset is critical if it costs more accuracy than that of the inferences that it
             strikes, in [0, 1).
         layers: Names of the layers whose outputs are struck; all outputs if omitted.

@@ -34,7 +34,7 @@ __all__ = ["Outcome", "Sample", "until"]
 FIRST = 500
 """Faults of the first round if not told: fewer tell little of variances of skewed values."""
 
-_AHEAD = 4
+_AHEAD = 2
 _MARGIN = 1.05  # more than planned, so that the plan is met rather than just missed
 # of a round, as a share of what was tried before; widths may fall faster than planned, since
 # importance sampling takes ever more faults for certain
@@ -94,7 +94,7 @@ def until(
         tolerance: The longer half of the interval, at most.
         budget: Faults, at most.
         relative: Whether the tolerance is a share of the mean.
-        first: Faults of the first round; four times what the estimate takes at least if that is
+        first: Faults of the first round; twice what the estimate takes at least if that is
             more, so that a pilot is worth something.
         progress: Told of the estimate after each round.
 

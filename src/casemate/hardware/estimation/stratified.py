@@ -90,8 +90,12 @@ class StratifiedSample:
 
     @property
     def least(self) -> int:
-        """How many faults an estimate takes at least: two of each stratum."""
-        return int(np.minimum(self._sizes, _TWICE).sum())
+        """How many faults an interval takes at least: two of each stratum in the pilot, two later.
+
+        With a pilot of two alone intervals held the mean in 46 of 100 campaigns on a float32
+        network, with four in 95 to 99; on a small one of integers four make it 90.
+        """
+        return int(np.minimum(self._sizes, 2 * _TWICE).sum())
 
     @property
     def tried(self) -> int:
@@ -104,7 +108,7 @@ class StratifiedSample:
         return int(self._sizes.sum())
 
     def extend(self, count: int) -> None:
-        """Try so many more faults, or all that are left; the first time at least `least`."""
+        """Try so many more faults, or all that are left; the first time two of each stratum."""
         if not self.tried:
             pilot = pilot_sizes(round(PILOT * count), self._sizes, _TWICE)
             if pilot.sum() > count:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from casemate.hardware.graph import Graph
 
-__all__ = ["Cache"]
+__all__ = ["Cache", "bytes_per_image", "margins"]
 
 _NUMBER = 4  # bytes
 
@@ -58,9 +58,8 @@ class Cache:
             Site(tuple(self.output(j) for j in node.inputs), self.outputs[i], values)
             for i, node in enumerate(graph.nodes)
         ]
-        top = self.scores.topk(min(2, self.scores.shape[1]), 1)
         self.labels = self.scores.argmax(1)
-        self.margins = top.values[:, 0] - top.values[:, -1]
+        self.margins = margins(self.scores)
 
     def _keep(self, part: slice, node: int, out: Tensor) -> None:
         """Hold a node's output for some of the images; the first ones come first."""
@@ -93,6 +92,16 @@ class Cache:
     def site(self, node: int) -> Site:
         """Return the node's inputs and output."""
         return self._sites[node]
+
+
+def margins(scores: Tensor) -> Tensor:
+    """Return how far each row's best score is before the second, (rows,); 0 where it is alone.
+
+    Args:
+        scores: (rows, classes).
+    """
+    top = scores.topk(min(2, scores.shape[1]), 1).values
+    return top[:, 0] - top[:, -1]
 
 
 def bytes_per_image(graph: Graph) -> int:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from casemate.hardware.changes import Box, Rows
     from casemate.hardware.growth import Growth
 
-__all__ = ["Change", "Channelwise", "Graph", "Node", "Op", "Site"]
+__all__ = ["Change", "Channelwise", "Graph", "Node", "Op", "Site", "listed"]
 
+_NAMED = 5  # in a note
 _MOST = 256  # samples that run at once
 _NUMBERS = 1 << 23  # of their largest output: 32 MiB of float32
 
@@ -186,8 +187,12 @@ class Graph:
         Args:
             numbers: That their largest output has at most, where there is more than one sample.
         """
-        largest = max(math.prod(shape) for shape in (self.shape, *(n.shape for n in self.nodes)))
-        return max(1, min(_MOST, numbers // max(1, largest)))
+        return max(1, min(_MOST, numbers // max(1, self.largest)))
+
+    @cached_property
+    def largest(self) -> int:
+        """How many numbers the largest output has for one sample, the input among them."""
+        return max(math.prod(shape) for shape in (self.shape, *(n.shape for n in self.nodes)))
 
     @cached_property
     def readers(self) -> dict[str, tuple[int, ...]]:
@@ -299,3 +304,9 @@ class Graph:
         if unbounded[-1]:
             bounds[-1] = None
         return bounds
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a note: the first few, and how many there are besides."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"

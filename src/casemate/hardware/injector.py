@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 from casemate.errors import ParameterError
@@ -52,10 +52,8 @@ class Injector:
         self._step, self._elements = min(len(x), fits.images), fits.elements
         self.cases = fits.cases
         """How many cases are tried in one call, if memory is to hold what they change."""
-        self._spread = Spread.of(
-            implementation.graph,
-            {name: v.to(x.device) for name, v in implementation.memory.values.items()},
-        )
+        self._values = {n: v.to(x.device) for n, v in implementation.memory.values.items()}
+        self._spread = Spread.of(implementation.graph, self._values)
         # where all fit at once their activations stay for the next faults
         self._kept = self._propagator(0) if self._step == len(x) else None
         self._labels: np.ndarray | None = None
@@ -78,9 +76,11 @@ class Injector:
         Args:
             regions: Whose bits `estimation.scores` looks at.
         """
-        made = self.implementation
-        values = {name: v.to(self._x.device) for name, v in made.memory.values.items()}
-        return bit_scores(made.graph, values, hardest(made.scores(self._x), self._x), regions)
+        return bit_scores(self.implementation.graph, self._values, self._hardest, regions)
+
+    @cached_property
+    def _hardest(self) -> Tensor:
+        return hardest(self.implementation.scores(self._x), self._x)
 
     @property
     def labels(self) -> np.ndarray:

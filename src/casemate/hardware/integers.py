@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from casemate.errors import UsageError
-from casemate.hardware.graph import Graph, Node, Op
+from casemate.hardware.graph import Graph, Node, Op, listed
 from casemate.hardware.memory import Region, Role, region
 from casemate.hardware.ops.conv import Conv2d
 from casemate.hardware.ops.elementwise import Elementwise
@@ -33,7 +33,6 @@ _STEPS = 255  # between the lowest and the highest of 256 integers
 _LOW = -128
 _BIAS = 2.0**30  # the largest bias in the unit of its sums, so that these have room beside it
 _INT32 = 2.0**31 - 1
-_NAMED = 5  # layers in a note
 _AMPLITUDE = 255.0  # the largest distance of an int8 number from a zero point
 
 
@@ -119,10 +118,9 @@ class Integers:
         kept = [r for r in self.regions if r.role == "weight" and r.word.floating is not None]
         if kept:
             names = list(dict.fromkeys(r.layer for r in kept))
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             share = sum(r.bits for r in kept) / sum(r.bits for r in self.regions)
             self.notes.append(
-                f"{', '.join(names[:_NAMED])}{more} have no integer form here and keep their "
+                f"{listed(names)} have no integer form here and keep their "
                 f"weights in float32, {100 * share:.3g} % of the bits of memory"
             )
 

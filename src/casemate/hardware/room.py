@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from casemate.hardware.sweep import ELEMENTS
 if TYPE_CHECKING:
     from casemate.hardware.graph import Graph
 
-__all__ = ["MEBI", "Room", "check_scores", "room"]
+__all__ = ["CASES", "MEBI", "Room", "check_scores", "room"]
 
 MEBI = 1 << 20
 """Bytes of a mebibyte."""
@@ -21,7 +20,8 @@ _FIXED = 32 << 20
 """Bytes whatever the batch."""
 _FOUND = 64  # bytes a changed prediction
 _SHARE = 8  # of memory one part holds predictions that changed
-_CASES = 4096
+CASES = 4096
+"""Cases that are tried in one call if memory does not matter."""
 _EACH = 4 * 56
 """Bytes of work an element of a batch: so many numbers, those included that the allocator holds
 back between others."""
@@ -43,7 +43,7 @@ class Room:
 
     images: int
     elements: int
-    cases: int = _CASES
+    cases: int = CASES
 
 
 def room(graph: Graph, memory: int, count: int = 1) -> Room:
@@ -58,7 +58,7 @@ def room(graph: Graph, memory: int, count: int = 1) -> Room:
         ParameterError: If not even one image fits.
     """
     each = bytes_per_image(graph)
-    row = max(math.prod(shape) for shape in (graph.shape, *(n.shape for n in graph.nodes))) * _ROW
+    row = graph.largest * _ROW
     results = memory // _SHARE
     left = memory - _FIXED - results
     elements = max(_LEAST, min(ELEMENTS, left // 2 // _EACH))
@@ -70,7 +70,7 @@ def room(graph: Graph, memory: int, count: int = 1) -> Room:
             f"is {memory / MEBI:.3g} MiB, but one image at a time takes "
             f"{least * _SHARE // (_SHARE - 1) // MEBI + 1} MiB; allow as much",
         )
-    return Room(images, elements, max(1, min(_CASES, results // (_FOUND * count))))
+    return Room(images, elements, max(1, min(CASES, results // (_FOUND * count))))
 
 
 def check_scores(bits: int, memory: int | None) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from casemate.hardware.cache import margins
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -91,14 +93,9 @@ class Rounding:
         size = scores.abs().amax(1).double()  # multiples of which may be larger than any float32
         bounded = torch.where(torch.isfinite(reach), reach, size * _UNKNOWN)
         error = self.error + _EPS * torch.maximum(_CARE * bounded, _SAFETY * size)
-        return ~finite | ~(_margin(scores) > error)
+        return ~finite | ~(margins(scores) > error)
 
     def close(self, scores: Tensor) -> Tensor:
         """Return which rows' two best scores are so close that a sum's order decides, (rows,)."""
-        margin = _margin(scores).nan_to_num(torch.inf, torch.inf)
+        margin = margins(scores).nan_to_num(torch.inf, torch.inf)
         return margin <= _SAFETY * _EPS * scores.abs().amax(1).clamp_max(LARGEST)
-
-
-def _margin(scores: Tensor) -> Tensor:
-    top = scores.topk(min(2, scores.shape[1]), 1).values
-    return top[:, 0] - top[:, -1]

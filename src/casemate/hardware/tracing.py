@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from casemate.errors import UsageError
 from casemate.hardware import recognize
-from casemate.hardware.graph import Graph, Node, Op
+from casemate.hardware.graph import Graph, Node, Op, listed
 from casemate.hardware.ops.joining import Add, Concat
 from casemate.hardware.ops.opaque import Opaque
 from casemate.hardware.ops.shaping import Reshape
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["tensors_of", "traced"]
 
 _PROBED = 3  # images: a batch whose size is no other dimension of small networks by chance
-_NAMED = 5  # operations in a note
 _ALIKE = 1e-3  # of the largest score: more than rounding differs by
 _Known = tuple[Op, list[fx.Node]]
 
@@ -118,9 +117,9 @@ def _opaque(module: nn.Module, probe: Tensor, shape: tuple[int, ...], error: Exc
     except UsageError:
         raise
     except Exception as failure:
-        why = str(failure).strip().partition("\n")[0] or type(failure).__name__
         raise UsageError(
-            f"{type(module).__name__} takes no batch of inputs of shape {tuple(shape)} ({why}); "
+            f"{type(module).__name__} takes no batch of inputs of shape {tuple(shape)} "
+            f"({_first_line(failure)}); "
             "give the shape of one input as the module gets it"
         ) from failure
     if out.ndim == 0 or len(out) != len(probe):
@@ -128,13 +127,16 @@ def _opaque(module: nn.Module, probe: Tensor, shape: tuple[int, ...], error: Exc
             f"the model returned {tuple(out.shape)} for {len(probe)} inputs; a classifier returns "
             "one row an input"
         )
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
     note = (
-        f"{type(module).__name__} cannot be traced ({reason}), so each fault takes whole passes "
-        "through the model, which is slow; its figures are the same"
+        f"{type(module).__name__} cannot be traced ({_first_line(error)}), so each fault takes "
+        "whole passes through the model, which is slow; its figures are the same"
     )
     node = Node("model", Opaque(run=run, tensors=tuple(tensors)), (-1,), tuple(out.shape[1:]))
     return Graph(nodes=(node,), shape=shape, notes=(note,))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 class _Tracer(fx.Tracer):
@@ -166,9 +168,8 @@ def _slow(nodes: Sequence[Node]) -> tuple[str, ...]:
     names = [n.name for n in nodes if isinstance(n.op, Opaque)]
     if not names:
         return ()
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     note = (
-        f"{', '.join(names[:_NAMED])}{more} run on whole inputs behind a fault, and changes in "
+        f"{listed(names)} run on whole inputs behind a fault, and changes in "
         "front of them are followed however small they are, which is slow; the figures are the same"
     )
     return (note,)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from casemate.errors import ParameterError, UsageError
+from casemate.errors import ParameterError
 from casemate.hardware.attacks.changing_words import ChangingWords
 from casemate.hardware.attacks.outcome import Ended, Flip, Outcome, Spent
 from casemate.hardware.attacks.readings import Aim, Judge
@@ -130,8 +130,8 @@ class RandomFlips:
             UsageError: If a layer does not exist, or there are fewer bits than flips.
         """
         del pool
-        if self.aim is not None and not bool(self.aim.at(evaluation.labels).any()):
-            raise UsageError("the evaluation data have no inputs that the attack aims at; add some")
+        if self.aim is not None:
+            self.aim.check_inputs(evaluation.labels)
         memory, graph = deployed.memory, deployed.graph
         if constraint is None:
             numbers = self._among.draw(memory, rng.numpy(), self.budget, replace=False)

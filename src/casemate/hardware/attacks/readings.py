@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from casemate.errors import ParameterError
+from casemate.errors import ParameterError, UsageError
 from casemate.hardware.parameters import check_class, check_whole
 
 if TYPE_CHECKING:
@@ -69,6 +69,15 @@ class Aim:
         check_class("target", self.target, classes)
         if self.source is not None:
             check_class("source", self.source, classes)
+
+    def check_inputs(self, labels: Tensor) -> None:
+        """Raise `UsageError` if no input is aimed at.
+
+        Args:
+            labels: (n,) of the evaluation data.
+        """
+        if not bool(self.at(labels).any()):
+            raise UsageError("the evaluation data have no inputs that the attack aims at; add some")
 
     def at(self, labels: Tensor) -> Tensor:
         """Return (n,) bool, which inputs are aimed at."""

@@ -152,8 +152,7 @@ class TBFA:
         """
         self.check(deployed)
         regions = self._among.regions(deployed.memory)
-        if not bool(self.aim.at(evaluation.labels).any()):
-            raise UsageError("the evaluation data have no inputs that the attack aims at; add some")
+        self.aim.check_inputs(evaluation.labels)
         search = ProgressiveSearch(
             objective=self._objective(),
             budget=self.budget,

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from casemate.hardware.room import CASES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from casemate.hardware.effects import Effects
 
 __all__ = ["Harm"]
-
-_AT_ONCE = 4096  # faults that are tried in one call
 
 
 class Harm:
@@ -38,7 +38,7 @@ class Harm:
         truth: np.ndarray,
         *,
         inferences: int | None = None,
-        cases: int = _AT_ONCE,
+        cases: int = CASES,
         told: Callable[[int], None] | None = None,
     ) -> None:
         self._effects, self._before, self._truth, self._told = effects, before, truth, told

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from casemate.hardware.cache import margins
 from casemate.hardware.estimation.sensitivity import pulls
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def hardest(scores: Tensor, x: Tensor, count: int = IMAGES) -> Tensor:
         x: (n, *shape).
         count: How many, if there are as many.
     """
-    top = scores.topk(min(2, scores.shape[1]), 1).values
-    margins = (top[:, 0] - top[:, -1]).nan_to_num(torch.inf)
-    return x[margins.argsort(stable=True)[:count]]
+    return x[margins(scores).nan_to_num(torch.inf).argsort(stable=True)[:count]]
 
 
 def bit_scores(
